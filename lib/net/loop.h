@@ -1,0 +1,142 @@
+// lib/net: the event loop that the worker and the target are built on. Completion-style: the owner submits connects,
+// sends and timers and is called back with what became of them, because io_uring is the backend this is shaped for;
+// epoll (edge-triggered, batched) implements the same contract. One thread owns a loop and everything in it; nothing
+// here locks.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace loadstar::net {
+
+// Index into the loop's socket table: dense from 0, reused after OnClosed has returned.
+using SocketId = uint32_t;
+inline constexpr SocketId kNoSocket = UINT32_MAX;
+
+// An address as the kernel takes it.
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+};
+
+// Parses a numeric "HOST:PORT" or "[V6]:PORT" (no name lookup: lib/spec resolves names).
+absl::StatusOr<Address> ParseAddress(const std::string& text);
+// Parses a numeric host alone, port 0.
+absl::StatusOr<Address> ParseHost(const std::string& text);
+std::string ToString(const Address& address);
+
+// Receives the completions of the sockets it was given to. `tag` is the owner's own 64 bits, given with the socket.
+// Any callback may call any method of the loop, for its own socket too (Close included).
+class SocketHandler {
+ public:
+  virtual ~SocketHandler() = default;
+  // A connect ended: error 0 or an errno (ECANCELED is never reported). After an error the socket is gone without
+  // OnClosed.
+  virtual void OnConnected(uint64_t /*tag*/, SocketId /*id*/, int /*error*/) {}
+  // A listener accepted a connection. Return the handler and tag it shall have; a null handler closes it at once.
+  struct Accepted {
+    SocketHandler* handler = nullptr;
+    uint64_t tag = 0;
+  };
+  virtual Accepted OnAccepted(uint64_t /*listener_tag*/, SocketId /*id*/) { return {}; }
+  // accept() failed with an errno that is not transient (EMFILE, ENFILE, ENOMEM...). The loop stops accepting on that
+  // listener and tries again after `kAcceptPause`, so that a full process neither spins nor dies.
+  virtual void OnAcceptFailed(uint64_t /*listener_tag*/, int /*error*/) {}
+  // Bytes arrived. The span is the loop's and ends with the call. More than one call may follow in one batch.
+  virtual void OnReceived(uint64_t tag, SocketId id, std::span<const std::byte> bytes) = 0;
+  // Everything queued by Send has reached the kernel, after a Send that could not complete at once.
+  virtual void OnDrained(uint64_t /*tag*/, SocketId /*id*/) {}
+  // The socket ended without the owner's Close: error 0 is an orderly close by the peer (bytes still queued are
+  // dropped), else an errno. The socket is gone; the id may be reused once this returns.
+  virtual void OnClosed(uint64_t tag, SocketId id, int error) = 0;
+};
+
+// Called once per turn of the loop, before it waits: the place for pacing and timers.
+class TickHandler {
+ public:
+  virtual ~TickHandler() = default;
+  // `now_ns` is the turn's clock reading (CLOCK_MONOTONIC). Returns when it wants to be called again at the latest;
+  // INT64_MAX: only after completions.
+  virtual int64_t OnTick(int64_t now_ns) = 0;
+};
+
+struct LoopOptions {
+  // Sockets at once, listeners and control channels included. The table is taken at the start.
+  uint32_t max_sockets = 1024;
+  // Bytes that Send may queue on one socket before it refuses.
+  size_t send_queue_limit = 256 * 1024;
+  // Receive buffer shared by all sockets, bytes.
+  size_t receive_buffer = 64 * 1024;
+};
+
+struct ConnectOptions {
+  const Address* peer = nullptr;
+  const Address* source = nullptr;  // optional; bound with IP_BIND_ADDRESS_NO_PORT
+  SocketHandler* handler = nullptr;
+  uint64_t tag = 0;
+};
+
+class Loop {
+ public:
+  static constexpr int64_t kAcceptPause_ns = 100'000'000;
+
+  // The best backend that this kernel and container allow.
+  static absl::StatusOr<std::unique_ptr<Loop>> Create(const LoopOptions& options);
+  // Every socket must have been closed (or is closed now, without callbacks).
+  virtual ~Loop() = default;
+
+  // "epoll" and, when a better one was refused, why.
+  virtual std::string backend() const = 0;
+  virtual std::string backend_reason() const = 0;
+
+  // Begins a TCP connection (TCP_NODELAY set, close-on-exec). OnConnected follows, never from within this call. Returns
+  // false and sets *error to an errno when no socket could be made (EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL...): no
+  // callback then.
+  virtual bool Connect(const ConnectOptions& options, SocketId* id, int* error) = 0;
+  // Listens (SO_REUSEADDR; SO_REUSEPORT when `share_port`). An error says which address and why.
+  virtual absl::StatusOr<SocketId> Listen(const Address& address, bool share_port, int backlog, SocketHandler* handler,
+                                          uint64_t tag) = 0;
+  // Takes ownership of a connected stream descriptor, such as an inherited socket pair's end.
+  virtual absl::StatusOr<SocketId> Adopt(int fd, SocketHandler* handler, uint64_t tag) = 0;
+
+  // Sends in order; what the kernel does not take at once is copied and sent when it can be (then OnDrained). False
+  // when the queue's limit is reached (nothing of `bytes` is taken then) or when the socket has ended and OnClosed is
+  // on its way.
+  virtual bool Send(SocketId id, std::span<const std::byte> bytes) = 0;
+  virtual size_t QueuedBytes(SocketId id) const = 0;
+  // Stops and resumes reading (back-pressure; also listeners).
+  virtual void PauseReceive(SocketId id) = 0;
+  virtual void ResumeReceive(SocketId id) = 0;
+  // Ends the socket: no callback for it follows. Close sends FIN (queued bytes are flushed to the kernel once, the rest
+  // dropped); Reset sends RST, which leaves no TIME_WAIT.
+  virtual void Close(SocketId id) = 0;
+  virtual void Reset(SocketId id) = 0;
+  // Shuts the sending side down after what is queued; receiving goes on until OnClosed.
+  virtual void FinishSending(SocketId id) = 0;
+
+  virtual void SetTickHandler(TickHandler* handler) = 0;
+  // One turn: tick, wait (at most until the tick's or a timer's time, or max_wait_ns), deliver completions.
+  virtual void RunOnce(int64_t max_wait_ns) = 0;
+  // Turns until Stop is called from within a callback.
+  void Run();
+  void Stop() { stopped_ = true; }
+
+  // The clock reading of this turn (CLOCK_MONOTONIC, ns): taken after each wait and before the tick. Callbacks of one
+  // batch share it.
+  int64_t now_ns() const { return now_ns_; }
+  // A fresh reading, for callers that need better than the batch's.
+  static int64_t ReadClock();
+
+ protected:
+  int64_t now_ns_ = 0;
+  bool stopped_ = false;
+};
+
+}  // namespace loadstar::net
