@@ -18,7 +18,7 @@ void AddCounters(const v1::Counters& from, v1::Counters* to);
 void AddGauges(const v1::Gauges& from, v1::Gauges* to);
 
 // An accumulator of LoadFigures from any number of sources and seconds. Histograms and counters add up. Gauges of one
-// second add up over sources; over seconds the last second's stand: `AddSources` and `AddSeconds` say which is meant.
+// second add up over sources; over seconds the last second's stand: `AddSource` and `AddLater` say which is meant.
 class FiguresMerger {
  public:
   // Another source of the same interval. False (nothing changed) when a histogram of it is malformed.
