@@ -80,6 +80,8 @@ struct Reply {
 // Durable writes.
 struct PutRun {  // insert or replace by run_id
   v1::Run run;
+  // Set on the first put of a run whose StartTest carried one: to be kept beside it (see Restored::request_ids).
+  std::string request_id = "";
 };
 // The seconds that an agent reported; (run, agent, elapsed_s) is unique, a repeat replaces nothing.
 struct PutSample {
