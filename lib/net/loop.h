@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 
@@ -31,6 +32,8 @@ absl::StatusOr<Address> ParseAddress(const std::string& text);
 // Parses a numeric host alone, port 0.
 absl::StatusOr<Address> ParseHost(const std::string& text);
 std::string ToString(const Address& address);
+// 127.0.0.0/8, ::1, or the former mapped into IPv6.
+bool IsLoopback(const Address& address);
 
 // Receives the completions of the sockets it was given to. `tag` is the owner's own 64 bits, given with the socket.
 // Any callback may call any method of the loop, for its own socket too (Close included).
@@ -47,7 +50,9 @@ class SocketHandler {
   };
   virtual Accepted OnAccepted(uint64_t /*listener_tag*/, SocketId /*id*/) { return {}; }
   // accept() failed with an errno that is not transient (EMFILE, ENFILE, ENOMEM...). The loop stops accepting on that
-  // listener and tries again after `kAcceptPause`, so that a full process neither spins nor dies.
+  // listener and tries again after `kAcceptPause`, so that a full process neither spins nor dies. With EMFILE (also:
+  // the socket table is full) a bounded batch of waiting connections is turned away by reset, so that their clients
+  // learn of it instead of waiting for ever: then this is called once for each of them.
   virtual void OnAcceptFailed(uint64_t /*listener_tag*/, int /*error*/) {}
   // Bytes arrived. The span is the loop's and ends with the call. More than one call may follow in one batch.
   virtual void OnReceived(uint64_t tag, SocketId id, std::span<const std::byte> bytes) = 0;
@@ -89,6 +94,8 @@ class Loop {
 
   // The best backend that this kernel and container allow.
   static absl::StatusOr<std::unique_ptr<Loop>> Create(const LoopOptions& options);
+  // The named backend or an error: for tests that hold all backends to one contract.
+  static absl::StatusOr<std::unique_ptr<Loop>> Create(const LoopOptions& options, std::string_view backend);
   // Every socket must have been closed (or is closed now, without callbacks).
   virtual ~Loop() = default;
 
@@ -98,7 +105,8 @@ class Loop {
 
   // Begins a TCP connection (TCP_NODELAY set, close-on-exec). OnConnected follows, never from within this call. Returns
   // false and sets *error to an errno when no socket could be made (EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL...): no
-  // callback then.
+  // callback then. EMFILE also says that the socket table is full. Errors of the path or the peer, even those that the
+  // kernel knows at once, come through OnConnected. Send may be called before OnConnected: the bytes wait.
   virtual bool Connect(const ConnectOptions& options, SocketId* id, int* error) = 0;
   // Listens (SO_REUSEADDR; SO_REUSEPORT when `share_port`). An error says which address and why.
   virtual absl::StatusOr<SocketId> Listen(const Address& address, bool share_port, int backlog, SocketHandler* handler,
@@ -106,12 +114,17 @@ class Loop {
   // Takes ownership of a connected stream descriptor, such as an inherited socket pair's end.
   virtual absl::StatusOr<SocketId> Adopt(int fd, SocketHandler* handler, uint64_t tag) = 0;
 
+  // Where the socket is bound, such as the port that a listener on port 0 was given.
+  virtual absl::StatusOr<Address> LocalAddress(SocketId id) const;
+
   // Sends in order; what the kernel does not take at once is copied and sent when it can be (then OnDrained). False
-  // when the queue's limit is reached (nothing of `bytes` is taken then) or when the socket has ended and OnClosed is
-  // on its way.
+  // when queued bytes and `bytes` together exceed the queue's limit (nothing of `bytes` is taken then), after
+  // FinishSending, or when the socket has ended and OnClosed is on its way. EPIPE is never reported: OnClosed says
+  // whether the peer had closed in order (0) or reset.
   virtual bool Send(SocketId id, std::span<const std::byte> bytes) = 0;
   virtual size_t QueuedBytes(SocketId id) const = 0;
-  // Stops and resumes reading (back-pressure; also listeners).
+  // Stops and resumes reading (back-pressure; also listeners). While paused an orderly close by the peer is not seen; a
+  // reset is.
   virtual void PauseReceive(SocketId id) = 0;
   virtual void ResumeReceive(SocketId id) = 0;
   // Ends the socket: no callback for it follows. Close sends FIN (queued bytes are flushed to the kernel once, the rest

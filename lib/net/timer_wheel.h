@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -22,17 +23,24 @@ class TimerWheel {
   int64_t NextDue() const;
 
  private:
-  static constexpr int kLevels = 6;
-  static constexpr int kSlots = 64;
+  // 11 groups of 6 bits hold any tick that 64 bits can say, so nothing overflows, whatever the tick's length.
+  static constexpr int kLevels = 11;
+  static constexpr uint32_t kSlots = 64;
+  static constexpr int64_t kNotSet = -1;
   struct Node {
     uint32_t next, previous;
-    int64_t due_tick;  // -1: not set
+    int64_t due_tick;  // kNotSet: in no list
   };
+  static_assert(sizeof(Node) == 16);
+
   void Insert(uint32_t key, int64_t due_tick);
   void Unlink(uint32_t key);
+  // The first occupied slot at or after the current tick and the tick at which it begins; false: nothing is set.
+  bool NextSlot(int* level, uint32_t* slot, int64_t* tick) const;
 
   int64_t start_ns_, tick_ns_;
   int64_t current_tick_ = 0;
+  uint32_t keys_;
   std::vector<Node> nodes_;  // keys, then kLevels * kSlots list heads
   uint64_t occupied_[kLevels] = {};
 };

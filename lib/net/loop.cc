@@ -1,0 +1,43 @@
+#include "lib/net/loop.h"
+
+#include <ctime>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "lib/net/epoll_loop.h"
+
+namespace loadstar::net {
+
+absl::StatusOr<std::unique_ptr<Loop>> Loop::Create(const LoopOptions& options) { return Create(options, "epoll"); }
+
+absl::StatusOr<std::unique_ptr<Loop>> Loop::Create(const LoopOptions& options, std::string_view backend) {
+  if (options.max_sockets == 0 || options.max_sockets == kNoSocket || options.receive_buffer == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("loop: max_sockets=", options.max_sockets, " receive_buffer=",
+                                                   options.receive_buffer, ": both must be positive"));
+  }
+  if (backend == "epoll") {
+    return EpollLoop::Create(options);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("loop: no backend named \"", std::string(backend), "\"; there is epoll"));
+}
+
+absl::StatusOr<Address> Loop::LocalAddress(SocketId id) const {
+  return absl::UnimplementedError(
+      absl::StrCat("loop: the local address of socket ", id, " is not known to ", backend()));
+}
+
+void Loop::Run() {
+  stopped_ = false;
+  while (!stopped_) {
+    RunOnce(INT64_MAX);
+  }
+}
+
+int64_t Loop::ReadClock() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+}  // namespace loadstar::net
