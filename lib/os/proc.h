@@ -1,0 +1,64 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace loadstar::os {
+
+// ---- Pure parsers of what /proc shows; each refuses what it does not understand with nullopt.
+
+// The fields of /proc/PID/stat that matter here.
+struct ProcessStat {
+  pid_t pid = 0;
+  std::string name;  // at most 15 bytes, as the kernel keeps it
+  char state = '?';
+  pid_t parent = 0;
+  pid_t group = 0;
+  uint64_t start_ticks = 0;  // since boot: with the pid, the identity of a process
+};
+std::optional<ProcessStat> ParseProcessStat(std::string_view text);
+
+// Whitespace-separated unsigned numbers, as in net/ipv4/tcp_mem or fs/file-nr.
+std::optional<std::vector<uint64_t>> ParseNumbers(std::string_view text);
+
+// /proc/meminfo: key to bytes.
+std::map<std::string, uint64_t> ParseMeminfo(std::string_view text);
+
+// /proc/net/sockstat: the value of `field` in the line of `protocol` ("TCP", "tw").
+std::optional<uint64_t> ParseSockstat(std::string_view text, std::string_view protocol, std::string_view field);
+
+// ---- Readers
+
+// /proc under a root that tests choose. Stateless; any thread.
+class Proc {
+ public:
+  explicit Proc(std::string root = "/proc") : root_(std::move(root)) {}
+
+  // A file below the root.
+  absl::StatusOr<std::string> Read(std::string_view path) const;
+  // A sysctl by its dotted name ("net.core.somaxconn"): its numbers.
+  absl::StatusOr<std::vector<uint64_t>> Sysctl(std::string_view name) const;
+  // NOT_FOUND when there is no such process.
+  absl::StatusOr<ProcessStat> Stat(pid_t pid) const;
+  // Every process that can be seen.
+  std::vector<pid_t> Pids() const;
+  // The value of a variable in the environment with which the process was started; nullopt when it has none or may not
+  // be read.
+  std::optional<std::string> EnvironmentOf(pid_t pid, std::string_view variable) const;
+  // Whether a descriptor of the process is this socket.
+  bool HoldsSocket(pid_t pid, uint64_t inode) const;
+
+ private:
+  std::string root_;
+};
+
+}  // namespace loadstar::os

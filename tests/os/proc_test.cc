@@ -1,0 +1,82 @@
+#include "lib/os/proc.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "lib/os/limits.h"
+
+namespace loadstar::os {
+namespace {
+
+TEST(ParseProcessStat, ReadsANameWithBlanksAndBrackets) {
+  const auto stat = ParseProcessStat(
+      "4711 (a) b (c) S 1 4700 4700 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 2 18446744073709551615");
+  ASSERT_TRUE(stat.has_value());
+  EXPECT_EQ(stat->pid, 4711);
+  EXPECT_EQ(stat->name, "a) b (c");
+  EXPECT_EQ(stat->state, 'S');
+  EXPECT_EQ(stat->parent, 1);
+  EXPECT_EQ(stat->group, 4700);
+  EXPECT_EQ(stat->start_ticks, 123456u);
+}
+
+TEST(ParseProcessStat, RefusesWhatIsCutShort) {
+  for (const char* text :
+       {"", "1", "1 (a", "1 (a) ", "1 (a) S 1 2 3", ") (", "x (a) S 1 1 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9"}) {
+    EXPECT_FALSE(ParseProcessStat(text).has_value()) << text;
+  }
+}
+
+TEST(ParseNumbers, TakesListsAndRefusesWords) {
+  EXPECT_EQ(ParseNumbers("32768\t60999\n"), (std::vector<uint64_t>{32768, 60999}));
+  EXPECT_FALSE(ParseNumbers("12 many").has_value());
+  EXPECT_FALSE(ParseNumbers(" \n").has_value());
+  EXPECT_FALSE(ParseNumbers("-1").has_value());
+}
+
+TEST(ParseMeminfo, ConvertsToBytes) {
+  const auto values = ParseMeminfo("MemTotal:       24576 kB\nHugePages_Total:       3\nbroken\n");
+  EXPECT_EQ(values.at("MemTotal"), 24576u * 1024);
+  EXPECT_EQ(values.at("HugePages_Total"), 3u);
+}
+
+TEST(ParseSockstat, FindsTheFieldOfTheProtocol) {
+  const char* text = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 131 alloc 9 mem 2\nUDP: inuse 7 mem 1\n";
+  EXPECT_EQ(ParseSockstat(text, "TCP", "tw"), 131u);
+  EXPECT_EQ(ParseSockstat(text, "UDP", "inuse"), 7u);
+  EXPECT_FALSE(ParseSockstat(text, "UDP", "tw").has_value());
+}
+
+TEST(Proc, ReadsBelowItsRoot) {
+  std::string pattern = testing::TempDir() + "loadstar-proc-XXXXXX";
+  const std::string root = mkdtemp(pattern.data());
+  std::filesystem::create_directories(root + "/sys/net/core");
+  std::ofstream(root + "/sys/net/core/somaxconn") << "4096\n";
+  EXPECT_EQ(Proc(root).Sysctl("net.core.somaxconn")->front(), 4096u);
+  EXPECT_EQ(Proc(root).Sysctl("net.core.none").status().code(), absl::StatusCode::kNotFound);
+  std::filesystem::remove_all(root);
+}
+
+TEST(Proc, KnowsThisProcess) {
+  const Proc proc;
+  const auto stat = proc.Stat(getpid());
+  ASSERT_TRUE(stat.ok()) << stat.status();
+  EXPECT_EQ(stat->pid, getpid());
+  EXPECT_EQ(stat->parent, getppid());
+  EXPECT_TRUE(proc.EnvironmentOf(getpid(), "PATH").has_value());
+  EXPECT_FALSE(proc.EnvironmentOf(getpid(), "PAT").has_value());
+  EXPECT_EQ(proc.Stat(1 << 30).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(DescriptorLimit, IsRaisedToTheHardLimit) {
+  const auto limit = RaiseDescriptorLimit();
+  ASSERT_TRUE(limit.ok()) << limit.status();
+  EXPECT_EQ(limit->soft, limit->hard);
+}
+
+}  // namespace
+}  // namespace loadstar::os
