@@ -2,7 +2,6 @@
 #include <netinet/in.h>
 
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"

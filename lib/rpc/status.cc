@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <string>
-#include <string_view>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
@@ -23,7 +22,7 @@ void Attach(const google::protobuf::Message& detail, absl::Status* status) {
 }
 
 // Cuts at a boundary of UTF-8 characters.
-std::string Shorten(std::string_view text, size_t max) {
+std::string Shorten(absl::string_view text, size_t max) {
   if (text.size() <= max) return std::string(text);
   size_t end = max - 3;
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
@@ -88,8 +87,7 @@ absl::Status Precondition(const std::string& reason, const std::string& subject,
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  const std::string message =
-      Shorten(std::string_view(status.message().data(), status.message().size()), kMessageMaxBytes);
+  const std::string message = Shorten(status.message(), kMessageMaxBytes);
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
   size_t bytes = 0;
