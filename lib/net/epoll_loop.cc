@@ -199,6 +199,10 @@ void EpollLoop::EndConnect(SocketId id, int error) {
 
 void EpollLoop::EndOpen(SocketId id, int error) {
   Socket& socket = sockets_[id];
+  // The kernel says EPIPE only where the peer had closed in order before (a reset of a live connection is ECONNRESET).
+  if (error == EPIPE) {
+    error = 0;
+  }
   close(std::exchange(socket.fd, -1));
   socket.queue.Clear();
   socket.state = State::kEnding;
@@ -523,7 +527,7 @@ void EpollLoop::HandleReady(EventToken token) {
   }
   // A failed Send is told after what the peer had sent before it, unless that still goes on.
   if (Alive(token) && socket.failed && !socket.on_ready_list) {
-    EndOpen(token.index, socket.failure == EPIPE ? (socket.hung_up ? 0 : ECONNRESET) : socket.failure);
+    EndOpen(token.index, socket.failure);
   }
 }
 
@@ -564,7 +568,7 @@ void EpollLoop::Read(EventToken token) {
         return;
       }
     } else if (n == 0) {
-      EndOpen(token.index, socket.failure == EPIPE ? 0 : socket.failure);
+      EndOpen(token.index, socket.failure);
       return;
     } else if (errno == EAGAIN) {
       socket.readable = false;
