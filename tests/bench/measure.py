@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Runs a scenario against four nodes of its own and prints the figures as one line of JSON.
+
+usage: measure.py SCENARIO [any argument of `loadstar run`, such as --set load.workers=4 or --scale 0.1]
+
+In the middle of the longest hold three witnesses count the connections: the workers (their sum), the nodes (their own
+gauges) and the kernel (established sockets at the nodes' ports). Everything printed was measured in that run; what was
+not is absent.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+import harness  # pylint: disable=wrong-import-position
+
+PORTS = (9100, 9101, 9102, 9103)
+
+
+def seconds(duration):
+    return duration.seconds + duration.nanos / 1e9
+
+
+def middle_of_hold(test):
+    """Second in the middle of the longest hold."""
+    begin, best, longest = 0.0, 0.0, -1.0
+    for stage in test.load.connections:
+        length = seconds(stage.duration)
+        if stage.hold and length > longest:
+            best, longest = begin + length / 2, length
+        begin += length
+    return int(best)
+
+
+class Watcher(threading.Thread):
+    """Follows the run as a subscriber; takes the witnesses in the middle of the hold."""
+
+    def __init__(self, cluster):
+        super().__init__(daemon=True)
+        self.cluster, self.figures, self.run_id = cluster, {}, None
+
+    def run(self):
+        runs = lambda: self.cluster.api.ListRuns(harness.service_pb.ListRunsRequest(page_size=1), timeout=10).runs
+        self.run_id = harness.wait_for(runs, 60, "the run to begin")[0].run_id
+        when = None
+        for message in self.cluster.stream(self.run_id, timeout=7200):
+            if message.HasField("run"):
+                when = middle_of_hold(message.run.test)
+            elif when is not None and message.snapshot.to_elapsed_s >= when and not self.figures:
+                self.take(message.snapshot)
+
+    def take(self, snapshot):
+        # The kernel first: it is asked now, the other two counted within the last second.
+        kernel = {f"node{number}": harness.established_on(port) for number, port in enumerate(PORTS, 1)}
+        self.figures = {
+            "at_s": snapshot.to_elapsed_s,
+            "witness_workers": snapshot.figures.gauges.connections_established,
+            "witness_nodes": sum(node.connections for node in snapshot.nodes),
+            "witness_kernel": sum(kernel.values()),
+            "per_node": {e.node: {"workers": e.gauges.connections_established, "kernel": kernel.get(e.node)}
+                         for e in snapshot.endpoints},
+            "workers": len(snapshot.workers),
+            "worker_rss_bytes": sum(worker.rss_bytes for worker in snapshot.workers),
+            "worker_cpu_share": round(sum(worker.cpu_ns for worker in snapshot.workers) / 1e9, 3),
+        }
+        for node in snapshot.nodes:
+            self.figures["per_node"].setdefault(node.node, {})["node"] = node.connections
+        held = self.figures["witness_workers"]
+        if held:
+            self.figures["worker_rss_bytes_per_connection"] = round(self.figures["worker_rss_bytes"] / held)
+
+
+def percentiles(figures):
+    return {name: getattr(figures, f"{name}_us") / 1e3 for name in ("p50", "p90", "p95", "p99", "p999", "max")}
+
+
+def main():
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        sys.exit(0 if len(sys.argv) > 1 else 2)
+    scenario, arguments = sys.argv[1], sys.argv[2:]
+    with harness.Cluster() as cluster:
+        cluster.start()
+        deployed = subprocess.run([harness.BIN / "loadstar", "deploy", "four-nodes", "--coordinator", cluster.address],
+                                  cwd=harness.ROOT, capture_output=True, text=True, timeout=120, check=False,
+                                  env={**os.environ, harness.MARK: cluster.mark})
+        if deployed.returncode != 0:
+            sys.exit(f"deploy failed:\n{deployed.stdout}{deployed.stderr}")
+        watcher = Watcher(cluster)
+        watcher.start()
+        began = time.monotonic()
+        run = subprocess.run([harness.BIN / "loadstar", "run", scenario, "--output", cluster.results, "--coordinator",
+                              cluster.address, *arguments], cwd=harness.ROOT, capture_output=True, text=True, timeout=7200,
+                             check=False, env={**os.environ, harness.MARK: cluster.mark})
+        wall = time.monotonic() - began
+        sys.stderr.write("\n".join(run.stdout.splitlines()[-40:]) + "\n" + run.stderr)
+        if watcher.run_id is None:
+            sys.exit(f"the run did not begin (exit {run.returncode})")
+        watcher.join(60)
+        done = cluster.get_run(watcher.run_id)
+        counters = done.totals.counters
+        load_s = done.recorded_s
+        print(json.dumps({
+            "scenario": scenario, "arguments": arguments, "exit_code": run.returncode,
+            "verdict": harness.run_pb.VerdictKind.Name(done.verdict.kind),
+            "reasons": [f"{reason.code}: {reason.message}" for reason in done.verdict.reasons],
+            "wall_s": round(wall, 1), "recorded_s": load_s, "peak_connections": done.peak_connections, **watcher.figures,
+            "requests_per_s": round(counters.requests_answered / load_s, 1) if load_s else None,
+            "requests_sent": counters.requests_sent, "requests_answered": counters.requests_answered,
+            "requests_failed": counters.requests_failed, "connects_failed": counters.connects_failed,
+            "latency_ms": percentiles(done.latency), "service_time_ms": percentiles(done.service_time),
+            "schedule_lag_ms": percentiles(done.schedule_lag), "connect_time_ms": percentiles(done.connect_time),
+            "cores": os.cpu_count(), "kernel": os.uname().release,
+        }))
+        sys.exit(run.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""deploy/quickstart.sh on a built tree: brings everything up, finds it when run again, says so, and leaves nothing."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import unittest
+
+import harness
+from harness import ROOT
+
+STATE = ROOT / "state" / "quickstart"
+MARK = f"LOADSTAR_QUICKSTART={STATE}".encode()
+PORTS = [*range(9100, 9104), *range(8080, 8084)]
+
+
+def quickstart(*arguments, seconds=120):
+    environment = {**os.environ, "LOADSTAR_COORDINATOR": quickstart.address}
+    done = subprocess.run(["deploy/quickstart.sh", *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=seconds, check=False)
+    return harness.CliResult(done.returncode, done.stdout, done.stderr)
+
+
+def marked():
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if MARK in (entry / "environ").read_bytes().split(b"\0"):
+                    yield int(entry.name)
+
+
+def listening():
+    output = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, timeout=20, check=True).stdout
+    return {int(line.split()[3].rsplit(":", 1)[1]) for line in output.splitlines()}
+
+
+class Quickstart(harness.TestCase):
+    def setUp(self):
+        if STATE.exists():
+            raise unittest.SkipTest("a quickstart of this tree is up; deploy/quickstart.sh --clean takes it down")
+        busy = listening() & set(PORTS)
+        if busy:
+            raise unittest.SkipTest(f"ports of the four-node stack are in use: {sorted(busy)}")
+        quickstart.address = f"127.0.0.1:{harness.free_port()}"
+        self.results = set((ROOT / "results").glob("*"))
+        self.addCleanup(quickstart, "--clean", "--keep-build")
+
+    def test_up_twice_status_test_clean(self):
+        first = quickstart("--no-test", seconds=300)
+        self.assertEqual(first.code, 0, first)
+        for phase in ("1/5", "2/5", "3/5", "4/5", "5/5"):
+            self.assertIn(f"[{phase}]", first.out)
+        pids = sorted(marked())
+        self.assertTrue(set(PORTS) <= listening())
+
+        again = quickstart("--no-test")
+        self.assertEqual(again.code, 0, again)
+        self.assertEqual(sorted(marked()), pids, "the second time finds what is up")
+
+        status = quickstart("--status")
+        self.assertEqual(status.code, 0, status)
+        for word in ("coordinator: up", "agent: up", "four-nodes"):
+            self.assertIn(word, status.out)
+
+        # A hundredth of the test: 1,000 connections, 200 requests/s, its 120 s of profile shortened by hand.
+        run = subprocess.run([harness.BIN / "loadstar", "run", "quickstart", "--scale", "0.01", "--set",
+                              "load.connections[0].ramp=3s", "--set", "load.connections[1].hold=3s", "--output",
+                              ROOT / "results", "--coordinator", quickstart.address], cwd=ROOT, capture_output=True, text=True,
+                             timeout=60, check=False)
+        new = set((ROOT / "results").glob("*")) - self.results
+        for folder in new:
+            self.addCleanup(shutil.rmtree, folder)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        self.assertEqual(len(new), 1)
+
+        clean = quickstart("--clean", "--keep-build")
+        self.assertEqual(clean.code, 0, clean)
+        self.assertEqual(list(marked()), [])
+        self.assertEqual(listening() & set(PORTS), set())
+        self.assertFalse(STATE.exists())
+        self.assertTrue(all(folder.exists() for folder in new), "results are kept")
+        self.assertNotEqual(quickstart("--status").code, 0)
+
+    def test_wrong_arguments_do_nothing(self):
+        for arguments in (["--no-such"], ["--scale", "2"], ["--scale"]):
+            self.assertEqual(quickstart(*arguments).code, 2)
+        for arguments in (["x"], ["1", "0"], ["1", "5", "-3"], ["1", "2", "3", "4"]):
+            done = subprocess.run(["deploy/stress-test.sh", *arguments], cwd=ROOT, capture_output=True, timeout=20, check=False)
+            self.assertEqual(done.returncode, 2, arguments)
+        self.assertFalse(STATE.exists())
+
+
+if __name__ == "__main__":
+    harness.main()
