@@ -62,18 +62,9 @@ pid_of() {
 
 loadstar() { timeout "${cli_limit:-20}" "$bin/loadstar" "$@"; }
 
-# json EXPRESSION: a Python expression over `objects`, the JSON objects on stdin (one a line).
+# json EXPRESSION: lines of a Python expression over `answer`, the JSON object on stdin.
 json() {
-  python3 -c '
-import json, sys
-objects = [json.loads(line) for line in sys.stdin if line.strip()]
-def get(value, *names):
-    for name in names:
-        if isinstance(value, dict) and name in value:
-            return value[name]
-    return None
-result = eval(sys.argv[1])
-print(result if isinstance(result, str) else "\n".join(result))' "$1"
+  python3 -c 'import json, sys; answer = json.loads(sys.stdin.readline()); print("\n".join(eval(sys.argv[1])))' "$1"
 }
 
 # ---- Progress and failure
@@ -164,8 +155,8 @@ wait_until() {
 
 coordinator_answers() { cli_limit=5 loadstar agents --json >/dev/null 2>&1; }
 agent_connected() {
-  [ "$(cli_limit=5 loadstar agents --json 2>/dev/null |
-    json '"yes" if any(get(o, "connected") for o in objects) else "no"')" = yes ]
+  cli_limit=5 loadstar agents --json 2>/dev/null | json '[a["name"] for a in answer.get("agents", []) if a.get("connected")]' |
+    grep -qx local
 }
 
 # listener_on ADDRESS: who listens there, as ss tells it; empty when nobody.
@@ -275,8 +266,9 @@ phase_limits() {
   step "ephemeral ports: $first to $last, of which half ($(((last - first + 1) / 2))) connect at full speed per pair of addresses"
   step "listen queue (somaxconn): $(cat /proc/sys/net/core/somaxconn)"
   loadstar agents --json | json '[
-    "    agent {}: {} connections, limited by {}".format(get(o, "name"), get(c, "connections"), get(c, "bindingLimit", "binding_limit"))
-    for o in objects for c in [get(o, "capacity") or {}]]' ||
+    "    agent {}: {:,} connections, limited by {}; {:,} per worker".format(a["name"],
+        int(a["capacity"].get("connections", 0)), a["capacity"].get("binding_limit"), int(a["capacity"].get("per_worker", 0)))
+    for a in answer.get("agents", []) if a.get("connected")]' ||
     fail 'the agents could not be listed' "$bin/loadstar agents tells why"
   end
 }
@@ -301,8 +293,8 @@ phase_verify() {
   begin 5/5 'verify'
   local unhealthy
   unhealthy=$(loadstar deployments --json | json '[
-    "{} is {}".format(get(n, "node"), get(n, "state"))
-    for o in objects for n in get(o, "nodes") or [] if not str(get(n, "state")).lower().endswith("_healthy") and str(get(n, "state")).lower() != "healthy"]') ||
+    "{} is {}".format(n["node"], n.get("state")) for d in answer.get("deployments", []) for n in d.get("nodes", [])
+    if n.get("state") != "DEPLOYMENT_STATE_HEALTHY"]') ||
     fail 'the deployments could not be listed' "$bin/loadstar deployments tells why"
   [ -z "$unhealthy" ] || fail "not every node is healthy: $unhealthy" "$bin/loadstar logs $stack shows the nodes' logs"
   step 'all nodes are healthy'
@@ -312,7 +304,7 @@ phase_verify() {
 run_test() {
   printf '\n[test] %s%s\n' "$test_name" "${scale:+ at scale $scale}"
   local status
-  "$bin/loadstar" run "$test_name" --output results ${scale:+--scale "$scale"}
+  "$bin/loadstar" run "$test_name" ${scale:+--scale "$scale"}
   status=$?
   case $status in
     2 | 4) printf '\nWhen the capacity of this host was the reason: deploy/quickstart.sh --scale 0.5 asks for half of the load.\n' >&2 ;;
@@ -351,7 +343,7 @@ clean() {
       else
         step "deployment $name could not be torn down through the coordinator; its processes are ended next"
       fi
-    done < <(loadstar deployments --json 2>/dev/null | json '[str(get(o, "name")) for o in objects]')
+    done < <(loadstar deployments --json 2>/dev/null | json '[d["name"] for d in answer.get("deployments", [])]')
   fi
   stop agent || exit 4
   stop coordinator || exit 4

@@ -39,7 +39,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 4
 deploy/quickstart.sh --no-test || exit
 
 echo "full: $connections connections, ramp ${ramp_s} s, hold ${hold_s} s"
-exec build/release/bin/loadstar run full --output results \
+exec build/release/bin/loadstar run full \
   --set "load.connections[0].ramp=${ramp_s}s" \
   --set "load.connections[0].to=$connections" \
   --set "load.connections[1].hold=${hold_s}s" \

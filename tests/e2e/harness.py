@@ -152,7 +152,7 @@ class Cluster:
             self.stop(name)
         self._end_marked()
         if show_logs:
-            for log in sorted(self.folder.glob("*.log")):
+            for log in sorted(self.folder.rglob("*.log")):
                 print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-40:]), file=sys.stderr)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -280,7 +280,7 @@ class Cluster:
     def run(self, document, *arguments, seconds=90):
         """`loadstar run` to its end: (CliResult, Results); Results is None when there is no folder."""
         before = set(self.results.glob("*")) if self.results.exists() else set()
-        done = self.cli("run", document, "--output", self.results, *arguments, seconds=seconds)
+        done = self.cli("run", document, *arguments, seconds=seconds)
         new = (set(self.results.glob("*")) if self.results.exists() else set()) - before
         if len(new) > 1:
             raise AssertionError(f"one run made {len(new)} folders: {new}")
@@ -320,8 +320,7 @@ class Cluster:
         done = self.cli("export", run_id, "--output", folder)
         if done.code != 0:
             raise AssertionError(f"export failed: {done}")
-        inner = [path.parent for path in folder.rglob("run.json")]
-        return Results(inner[0])
+        return Results(folder)
 
     def node_metrics(self, node):
         """What a node says of itself on /metrics: {metric: total over its samples without a process label}."""

@@ -65,8 +65,8 @@ class Quickstart(harness.TestCase):
 
         # A hundredth of the test: 1,000 connections, 200 requests/s, its 120 s of profile shortened by hand.
         run = subprocess.run([harness.BIN / "loadstar", "run", "quickstart", "--scale", "0.01", "--set",
-                              "load.connections[0].ramp=3s", "--set", "load.connections[1].hold=3s", "--output",
-                              ROOT / "results", "--coordinator", quickstart.address], cwd=ROOT, capture_output=True, text=True,
+                              "load.connections[0].ramp=3s", "--set", "load.connections[1].hold=3s",
+                              "--coordinator", quickstart.address], cwd=ROOT, capture_output=True, text=True,
                              timeout=60, check=False)
         new = set((ROOT / "results").glob("*")) - self.results
         for folder in new:

@@ -110,15 +110,15 @@ class Lifecycle(harness.TestCase):
         run_id = loadstar.start_test(loadstar.test_document("""
 target: {stack: nodes, protocol: tcp}
 load:
-  connections: [{ramp: 1s, to: 50}, {hold: 60s}]
+  connections: [{ramp: 1s, to: 150}, {hold: 60s}]
   requests: {model: open, rate: 1/s per connection}
 """))
         loadstar.wait_state(run_id, run_pb.RUN_STATE_RUNNING, 20)
-        self.assertEqual(loadstar.cli("update", run_id, "--set", "connections=150", "--set", "ramp=1s").code, PASSED)
+        self.assertEqual(loadstar.cli("update", run_id, "--set", "connections=50", "--set", "ramp=1s").code, PASSED)
 
         def established():
             for message in loadstar.stream(run_id, from_elapsed_s=-1):
-                if message.HasField("snapshot") and message.snapshot.figures.gauges.connections_established == 150:
+                if message.HasField("snapshot") and message.snapshot.figures.gauges.connections_established == 50:
                     return True
             return False
 
