@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import time
@@ -66,7 +67,8 @@ class Key:
         digest = hashlib.sha256(self.common)
         digest.update(entry["command"].replace(str(ROOT), "ROOT").encode())
         digest.update(self.content(file))
-        recorded = self.dependencies.get(entry.get("output"))
+        words = shlex.split(entry["command"])
+        recorded = self.dependencies.get(words[words.index("-o") + 1])
         if recorded is None:
             return None  # never built: what it includes is not known, so it is checked
         for name in sorted(recorded):
