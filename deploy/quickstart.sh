@@ -24,7 +24,7 @@ Exit code: that of the test (0 passed, 1 a threshold failed, 3 not trustworthy, 
 TEXT
 }
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd "$root" || exit 4
 readonly stack=four-nodes test_name=quickstart
 readonly state=state/quickstart bin=build/release/bin made_marker=build/release/.made-by-quickstart
@@ -214,9 +214,11 @@ stop() {
   step "$1 stopped"
 }
 
-# Whatever the agent started and did not end itself (it may have been killed) carries the mark that spawn put into its
-# environment: TERM, then KILL after 5 s.
-marked_processes() { grep -lszxF "LOADSTAR_QUICKSTART=$root/$state" /proc/[0-9]*/environ | cut -d / -f 3; }
+# Whatever was started from here and did not end with its parent (which may have been killed): programs carry the mark
+# that spawn put into their environment, nodes the mark that names their agent's folder. TERM, then KILL after 5 s.
+marked_processes() {
+  grep -lszE "^(LOADSTAR_QUICKSTART=$root/$state\$|LOADSTAR_NODE=$root/$state/)" /proc/[0-9]*/environ | cut -d / -f 3
+}
 end_leftovers() {
   local pids
   mapfile -t pids < <(marked_processes)

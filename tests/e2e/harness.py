@@ -1,8 +1,8 @@
 """A Loadstar of its own for one test: coordinator, agents and nodes from LOADSTAR_BIN_DIR, in a temporary folder, on free
 ports, all of it ended at the end whatever happened.
 
-Every process started here carries a mark in its environment, which its children inherit: at the end exactly the
-processes with that mark are ended, however deep they are and whoever killed their parents. Nothing else is touched.
+Every process started here carries a mark in its environment, and every node the name of its agent's folder: at the end
+exactly those processes are ended, whoever killed their parents. Nothing else is touched.
 """
 
 import contextlib
@@ -112,6 +112,18 @@ def rss_bytes(pid):
     raise AssertionError(f"no VmRSS for {pid}")
 
 
+def with_environment(exact, prefix):
+    """Processes that have the variable `exact`, or one that begins with `prefix`."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                variables = (entry / "environ").read_bytes().split(b"\0")
+                if any(v == exact.encode() or v.startswith(prefix.encode()) for v in variables):
+                    found.append(int(entry.name))
+    return found
+
+
 class CliResult:
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -157,20 +169,16 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _marked(self):
-        wanted = f"{MARK}={self.mark}".encode()
-        for entry in pathlib.Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                        yield int(entry.name)
+        # A node's environment is made by the agent and names its folder; everything else inherits the mark.
+        return with_environment(f"{MARK}={self.mark}", f"LOADSTAR_NODE={self.folder}/")
 
     def _end_marked(self):
         for sign in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
-            for pid in list(self._marked()):
+            for pid in self._marked():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, sign)
             deadline = time.monotonic() + (5 if sign != signal.SIGCONT else 0)
-            while list(self._marked()) and time.monotonic() < deadline:
+            while self._marked() and time.monotonic() < deadline:
                 time.sleep(0.05)
 
     def leftovers(self):

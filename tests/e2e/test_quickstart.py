@@ -1,8 +1,6 @@
 """deploy/quickstart.sh on a built tree: brings everything up, finds it when run again, says so, and leaves nothing."""
 
-import contextlib
 import os
-import pathlib
 import shutil
 import subprocess
 import unittest
@@ -11,7 +9,6 @@ import harness
 from harness import ROOT
 
 STATE = ROOT / "state" / "quickstart"
-MARK = f"LOADSTAR_QUICKSTART={STATE}".encode()
 PORTS = [*range(9100, 9104), *range(8080, 8084)]
 
 
@@ -23,11 +20,7 @@ def quickstart(*arguments, seconds=120):
 
 
 def marked():
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if MARK in (entry / "environ").read_bytes().split(b"\0"):
-                    yield int(entry.name)
+    return sorted(harness.with_environment(f"LOADSTAR_QUICKSTART={STATE}", f"LOADSTAR_NODE={STATE}/"))
 
 
 def listening():
@@ -51,12 +44,12 @@ class Quickstart(harness.TestCase):
         self.assertEqual(first.code, 0, first)
         for phase in ("1/5", "2/5", "3/5", "4/5", "5/5"):
             self.assertIn(f"[{phase}]", first.out)
-        pids = sorted(marked())
+        pids = marked()
         self.assertTrue(set(PORTS) <= listening())
 
         again = quickstart("--no-test")
         self.assertEqual(again.code, 0, again)
-        self.assertEqual(sorted(marked()), pids, "the second time finds what is up")
+        self.assertEqual(marked(), pids, "the second time finds what is up")
 
         status = quickstart("--status")
         self.assertEqual(status.code, 0, status)
@@ -76,7 +69,7 @@ class Quickstart(harness.TestCase):
 
         clean = quickstart("--clean", "--keep-build")
         self.assertEqual(clean.code, 0, clean)
-        self.assertEqual(list(marked()), [])
+        self.assertEqual(marked(), [])
         self.assertEqual(listening() & set(PORTS), set())
         self.assertFalse(STATE.exists())
         self.assertTrue(all(folder.exists() for folder in new), "results are kept")
