@@ -1,0 +1,45 @@
+#include "client/status_text.h"
+
+#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+
+namespace loadstar::client {
+namespace {
+
+template <typename Detail>
+Detail Get(const absl::Status& status) {
+  Detail detail;
+  const auto payload = status.GetPayload(absl::StrCat("type.googleapis.com/", detail.GetTypeName()));
+  if (payload.has_value() && !detail.ParseFromString(std::string(*payload))) {
+    detail.Clear();
+  }
+  return detail;
+}
+
+void AddUnlessSaid(const std::string& subject, const std::string& description, std::string* text) {
+  if (!description.empty() && !absl::StrContains(*text, description)) {
+    absl::StrAppend(text, "\n  ", subject, subject.empty() ? "" : ": ", description);
+  }
+}
+
+}  // namespace
+
+std::string Describe(const absl::Status& status) {
+  std::string text(status.message());
+  if (text.empty()) {
+    text = absl::StatusCodeToString(status.code());
+  }
+  for (const auto& violation : Get<google::rpc::BadRequest>(status).field_violations()) {
+    AddUnlessSaid(violation.field(), violation.description(), &text);
+  }
+  for (const auto& violation : Get<google::rpc::PreconditionFailure>(status).violations()) {
+    AddUnlessSaid(violation.subject(), violation.description(), &text);
+  }
+  return text;
+}
+
+std::string ErrorReason(const absl::Status& status) { return Get<google::rpc::ErrorInfo>(status).reason(); }
+
+}  // namespace loadstar::client

@@ -1,0 +1,129 @@
+#include "client/verbs/shared.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/document_lookup.h"
+#include "client/results_folder.h"
+#include "client/status_text.h"
+#include "client/terminal/format.h"
+#include "client/terminal/table.h"
+
+namespace loadstar::client {
+
+ExitCode Fail(const Context& context, const absl::Status& status) {
+  context.output->Note(Describe(status));
+  return ExitCodeOf(status);
+}
+
+ExitCode FailInvalid(const Context& context, const std::string& text) {
+  context.output->Note(text);
+  return ExitCode::kInvalidInput;
+}
+
+bool ParseOverrides(const Context& context, const std::vector<std::string>& texts,
+                    std::vector<spec::Override>* overrides) {
+  for (const std::string& text : texts) {
+    auto override_or = spec::ParseOverride(text);
+    if (!override_or.ok()) {
+      context.output->Note(absl::StrCat("--set ", text, ": ", override_or.status().message()));
+      return false;
+    }
+    overrides->push_back(*std::move(override_or));
+  }
+  return true;
+}
+
+std::optional<spec::Parsed> ReadAndParse(const Context& context, const std::string& argument, spec::Parsed::Kind kind,
+                                         const std::vector<spec::Override>& overrides) {
+  const bool test = kind == spec::Parsed::Kind::kTest;
+  const auto document = DocumentLookup::Standard().Read(argument, {test ? DocumentKind::kTest : DocumentKind::kStack});
+  if (!document.ok()) {
+    context.output->Note(document.status().message());
+    return std::nullopt;
+  }
+  spec::Parsed parsed = spec::Parse(*document, overrides);
+  if (!parsed.problems.empty()) {
+    context.output->Note(
+        absl::StrCat(document->file_name(), " is invalid, nothing was done:\n", spec::ToString(parsed.problems)));
+    return std::nullopt;
+  }
+  if (parsed.kind != kind) {
+    context.output->Note(absl::StrCat(document->file_name(), " is a ", test ? "Stack" : "Test", "; ",
+                                      test ? "a Test is needed (\"loadstar deploy\" takes stacks)"
+                                           : "a Stack is needed (\"loadstar run\" takes tests)"));
+    return std::nullopt;
+  }
+  return parsed;
+}
+
+absl::Status ExportInto(const Context& context, const std::string& run_id, const std::string& folder,
+                        CoordinatorClient* client, std::string* summary) {
+  auto results = ResultsFolder::Create(folder);
+  if (!results.ok()) {
+    return results.status();
+  }
+  absl::Status written;
+  v1::ExportRunRequest request;
+  request.set_run_id(run_id);
+  const absl::Status exported = client->ExportRun(request, [&](const v1::ExportRunResponse& piece) {
+    written = (*results)->Take(piece);
+    return written.ok();
+  });
+  if (!written.ok()) {
+    return written;
+  }
+  if (!exported.ok()) {
+    return exported;
+  }
+  if (absl::Status status = (*results)->Finish(); !status.ok()) {
+    return status;
+  }
+  std::ifstream file(absl::StrCat(folder, "/summary.txt"));
+  std::ostringstream text;
+  if (file && text << file.rdbuf()) {
+    *summary = text.str();
+  }
+  context.output->JsonLine(absl::StrCat(
+      "{\"export\":{\"folder\":", terminal::JsonString(folder), ",\"files\":[",
+      absl::StrJoin((*results)->files(), ",",
+                    [](std::string* out, const std::string& name) { out->append(terminal::JsonString(name)); }),
+      "]}}"));
+  return absl::OkStatus();
+}
+
+std::string DeploymentTable(const std::vector<v1::Deployment>& deployments) {
+  using terminal::Table;
+  Table table({{"DEPLOYMENT"},
+               {"NODE"},
+               {"STATE"},
+               {"AGENT"},
+               {"ROLE"},
+               {"LISTENS"},
+               {"API"},
+               {"PID", Table::Align::kRight},
+               {"RESTARTS", Table::Align::kRight},
+               {"NOTE"}});
+  for (const v1::Deployment& deployment : deployments) {
+    for (const v1::NodeStatus& status : deployment.nodes()) {
+      v1::NodeSpec node;
+      for (const v1::NodeSpec& candidate : deployment.stack().nodes()) {
+        if (candidate.name() == status.node()) {
+          node = candidate;
+        }
+      }
+      table.Add({deployment.name(), status.node(), terminal::Words(status.state()), status.agent(), node.role(),
+                 node.listen_address(), node.api_address(), status.pid() == 0 ? "" : std::to_string(status.pid()),
+                 std::to_string(status.restarts()), status.message()});
+    }
+    if (deployment.nodes().empty()) {
+      table.Add({deployment.name(), "", terminal::Words(deployment.state())});
+    }
+  }
+  return table.Text();
+}
+
+}  // namespace loadstar::client
