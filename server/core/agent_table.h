@@ -1,0 +1,64 @@
+// Who the coordinator knows: agents by name, their sessions, and how far their reports have been taken.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "loadstar/v1/agent_service.pb.h"
+#include "server/core/coordinator_core.h"
+
+namespace loadstar::server {
+
+// One agent. It is connected while `session` is set.
+struct AgentEntry {
+  v1::AgentHello hello;  // of the newest session; only the name is set when it was not seen since the coordinator began
+  std::optional<SessionId> session;
+  absl::Time last_seen;  // when its session last said anything, or when the coordinator began
+  std::optional<int64_t> clock_offset_ns;
+  int64_t clock_uncertainty_ns = 0;
+  // Highest report taken, by instance. More than one only when the agent restarted.
+  std::map<std::string, uint64_t> cursors;
+
+  bool connected() const { return session.has_value(); }
+  uint64_t cursor() const;
+};
+
+// Bounded: kMaxAgents names, kMaxInstances cursors of each.
+class AgentTable {
+ public:
+  static constexpr size_t kMaxAgents = 1024;
+  static constexpr size_t kMaxInstances = 16;
+
+  // What an agent must be told apart from the newcomer: which session it replaces.
+  struct Admission {
+    absl::Status status;                // not OK: the session is to be closed with it
+    std::optional<SessionId> replaced;  // to be closed: the same instance dialled again
+  };
+  Admission Open(SessionId session, const v1::AgentHello& hello, absl::Time now);
+  // Ends the session, if it is still the agent's. Returns the agent, or null.
+  AgentEntry* Close(SessionId session);
+  // Restores a cursor or makes sure that a run's participant is known, out of reach since `now`.
+  AgentEntry& Remember(const std::string& name, absl::Time now);
+
+  AgentEntry* Find(const std::string& name);
+  const AgentEntry* Find(const std::string& name) const;
+  // The agent whose current session this is, or null (a session that was replaced).
+  AgentEntry* BySession(SessionId session);
+  const std::map<std::string, AgentEntry>& all() const { return agents_; }
+  std::map<std::string, AgentEntry>& all() { return agents_; }
+  std::vector<std::string> ConnectedNames() const;
+
+ private:
+  std::map<std::string, AgentEntry> agents_;
+  std::map<SessionId, std::string> sessions_;
+};
+
+// "[a-z0-9][a-z0-9-]{0,62}".
+bool IsName(const std::string& name);
+
+}  // namespace loadstar::server

@@ -1,0 +1,167 @@
+#include "server/core/client_calls.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "server/core/refusal.h"
+#include "server/core/wire_time.h"
+
+namespace loadstar::server {
+namespace {
+
+absl::Status NoAgent() {
+  return Precondition(
+      "NO_AGENT", "agents",
+      "no agent is connected; start one with: loadstar-agent --coordinator ADDRESS --name NAME --state DIR");
+}
+
+absl::Status NotConnected(const std::string& agent, const AgentTable& agents) {
+  const std::vector<std::string> names = agents.ConnectedNames();
+  return Precondition("AGENT_NOT_CONNECTED", agent,
+                      absl::StrCat("agent '", agent, "' is not connected; connected are: ",
+                                   names.empty() ? "none" : absl::StrJoin(names, ", ")));
+}
+
+// Workers take numbers only.
+std::string Numeric(const std::string& address) {
+  absl::string_view port = address;
+  if (absl::ConsumePrefix(&port, "localhost:")) return absl::StrCat("127.0.0.1:", port);
+  return address;
+}
+
+}  // namespace
+
+absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std::vector<std::string>& literal,
+                                             const Deployments& deployments) {
+  ResolvedTarget target;
+  const std::string& stack = test.target().stack();
+  if (stack.empty()) {
+    target.endpoints = literal;
+    target.nodes.resize(literal.size());
+    if (literal.empty()) return BadField("target", "neither a stack nor endpoints are given");
+    return target;
+  }
+  const auto found = deployments.find(stack);
+  if (found == deployments.end()) {
+    return Missing("DEPLOYMENT_NOT_FOUND", absl::StrCat("target.stack: no deployment '", stack,
+                                                        "' stands; bring it up with: loadstar deploy ", stack));
+  }
+  const v1::Deployment& deployment = found->second->deployment();
+  if (deployment.state() != v1::DEPLOYMENT_STATE_HEALTHY) {
+    std::vector<std::string> bad;
+    for (const v1::NodeStatus& node : deployment.nodes()) {
+      if (node.state() == v1::DEPLOYMENT_STATE_HEALTHY) continue;
+      bad.push_back(absl::StrCat(node.node(), " ", v1::DeploymentState_Name(node.state()),
+                                 node.message().empty() ? "" : absl::StrCat(" (", node.message(), ")")));
+    }
+    return Precondition("DEPLOYMENT_NOT_HEALTHY", stack,
+                        absl::StrCat("target.stack: deployment '", stack, "' is not healthy: ",
+                                     absl::StrJoin(bad, ", "), "; take it down with: loadstar teardown ", stack,
+                                     " and bring it up again with: loadstar deploy ", stack));
+  }
+  for (const v1::NodeSpec& node : deployment.stack().nodes()) {
+    target.endpoints.push_back(Numeric(node.listen_address()));
+    target.nodes.push_back(node.name());
+  }
+  target.observers = found->second->Agents();
+  return target;
+}
+
+absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test,
+                                                      const std::vector<std::string>& endpoints,
+                                                      const AgentTable& agents, const Runs& runs) {
+  std::set<std::string> names(test.load().agents().begin(), test.load().agents().end());
+  if (names.empty()) {
+    for (std::string& name : agents.ConnectedNames()) names.insert(std::move(name));
+    if (names.empty()) return NoAgent();
+  }
+  const std::set<std::string> wanted(endpoints.begin(), endpoints.end());
+  std::vector<Candidate> candidates;
+  for (const std::string& name : names) {
+    const AgentEntry* entry = agents.Find(name);
+    if (entry == nullptr || !entry->connected()) return NotConnected(name, agents);
+    Candidate candidate;
+    candidate.name = name;
+    candidate.cores = std::max<uint32_t>(entry->hello.host().cores(), 1);
+    candidate.capacity = entry->hello.capacity();
+    for (const auto& [id, run] : runs) {
+      if (!run->Wants(name)) continue;
+      uint32_t workers = 0;
+      uint32_t total = 0;
+      for (const v1::Participant& participant : run->run().participants()) {
+        total += participant.worker_count();
+        if (participant.agent() == name) workers = participant.worker_count();
+      }
+      const uint64_t reserved = Reserved(run->run().test(), workers, total);
+      candidate.held += reserved;
+      const bool shares = std::any_of(run->run().endpoints().begin(), run->run().endpoints().end(),
+                                      [&](const std::string& endpoint) { return wanted.count(endpoint) > 0; });
+      if (shares) candidate.held_to_endpoints += reserved;
+    }
+    candidates.push_back(std::move(candidate));
+  }
+  return candidates;
+}
+
+absl::StatusOr<Plan> PlanOrRefuse(const v1::TestSpec& test, const std::vector<std::string>& endpoints,
+                                  const std::vector<Candidate>& candidates) {
+  Plan plan = MakePlan(test, endpoints, candidates);
+  if (plan.ok()) return plan;
+  return Precondition("CAPACITY", plan.misfit.limit, absl::StrCat(plan.misfit.message, "; ", plan.misfit.remedy));
+}
+
+absl::StatusOr<std::vector<std::string>> PlaceNodes(const v1::StackSpec& stack, const AgentTable& agents) {
+  const std::vector<std::string> connected = agents.ConnectedNames();
+  if (connected.empty()) return NoAgent();
+  std::vector<std::string> placement;
+  size_t next = 0;
+  for (const v1::NodeSpec& node : stack.nodes()) {
+    if (node.agent().empty()) {
+      placement.push_back(connected[next++ % connected.size()]);
+      continue;
+    }
+    const AgentEntry* entry = agents.Find(node.agent());
+    if (entry == nullptr || !entry->connected()) return NotConnected(node.agent(), agents);
+    placement.push_back(node.agent());
+  }
+  return placement;
+}
+
+std::string MakeRunId(const std::string& test, absl::Time now, const std::set<std::string>& taken) {
+  const std::string base = absl::StrCat(test, "-", absl::FormatTime("%Y%m%d-%H%M%S", now, absl::UTCTimeZone()));
+  if (taken.count(base) == 0) return base;
+  for (int i = 2;; ++i) {
+    std::string id = absl::StrCat(base, "-", i);
+    if (taken.count(id) == 0) return id;
+  }
+}
+
+v1::ListAgentsResponse DescribeAgents(const AgentTable& agents, const Runs& runs, const Deployments& deployments) {
+  v1::ListAgentsResponse response;
+  for (const auto& [name, entry] : agents.all()) {
+    v1::Agent* agent = response.add_agents();
+    agent->set_name(name);
+    agent->set_connected(entry.connected());
+    agent->set_version(entry.hello.version());
+    *agent->mutable_host() = entry.hello.host();
+    *agent->mutable_capacity() = entry.hello.capacity();
+    *agent->mutable_last_seen() = ToWire(entry.last_seen);
+    if (entry.clock_offset_ns.has_value()) {
+      *agent->mutable_clock_offset() = ToWire(absl::Nanoseconds(*entry.clock_offset_ns));
+      *agent->mutable_clock_uncertainty() = ToWire(absl::Nanoseconds(entry.clock_uncertainty_ns));
+    }
+    for (const auto& [id, run] : runs) {
+      if (run->Wants(name)) agent->add_active_runs(id);
+    }
+    for (const auto& [id, deployment] : deployments) {
+      if (deployment->RunsOn(name)) agent->add_deployments(id);
+    }
+  }
+  return response;
+}
+
+}  // namespace loadstar::server

@@ -1,0 +1,192 @@
+#include "server/core/planner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "lib/plan/profile.h"
+
+namespace loadstar::server {
+namespace {
+
+uint64_t CeilDiv(uint64_t a, uint64_t b) { return b == 0 ? UINT64_MAX : a / b + (a % b != 0 ? 1 : 0); }
+uint64_t Less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+uint64_t SaturatingMultiply(uint64_t a, uint64_t b) {
+  uint64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+// Everything about a plan but its peak, so that other peaks can be tried.
+class Planner {
+ public:
+  Planner(uint32_t workers_wanted, uint64_t address_pairs, const std::vector<Candidate>& candidates)
+      : workers_wanted_(workers_wanted), candidates_(candidates) {
+    for (const Candidate& candidate : candidates_) {
+      const uint64_t ports =
+          Less(SaturatingMultiply(candidate.capacity.per_address_pair(), address_pairs), candidate.held_to_endpoints);
+      const uint64_t total = Less(candidate.capacity.connections(), candidate.held);
+      total_.push_back(total);
+      ports_.push_back(ports);
+      free_.push_back(std::min(total, ports));
+    }
+  }
+
+  // Workers of each candidate for this peak; empty when none fits.
+  std::vector<uint32_t> Fit(uint64_t peak) const {
+    const uint64_t first = workers_wanted_ > 0 ? workers_wanted_ : WorkersFor(peak);
+    const uint64_t last = workers_wanted_ > 0 ? workers_wanted_ : first + 4 * candidates_.size() + 16;
+    for (uint64_t workers = first; workers <= std::min<uint64_t>(last, kMaxWorkers); ++workers) {
+      std::vector<uint32_t> dealt = Deal(static_cast<uint32_t>(workers));
+      if (Holds(dealt, CeilDiv(peak, workers))) return dealt;
+    }
+    return {};
+  }
+
+  // The largest peak below `peak` that fits, found by halving: a smaller peak never needs more.
+  uint64_t LargestFit(uint64_t peak) const {
+    uint64_t fits = 0;
+    uint64_t too_much = peak;
+    while (too_much - fits > 1) {
+      const uint64_t middle = fits + (too_much - fits) / 2;
+      (Fit(middle).empty() ? too_much : fits) = middle;
+    }
+    return fits;
+  }
+
+  Misfit Explain(uint64_t peak) const;
+
+ private:
+  uint64_t WorkersFor(uint64_t peak) const {
+    long double all = 0;
+    for (const uint64_t free : free_) all += static_cast<long double>(free);
+    uint64_t workers = 0;
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      if (free_[i] == 0 && all > 0) continue;
+      const long double part = all > 0 ? static_cast<long double>(free_[i]) / all : 1.0L;
+      const auto share = static_cast<uint64_t>(std::ceil(part * static_cast<long double>(peak)));
+      const uint64_t by_descriptors =
+          std::min<uint64_t>(CeilDiv(share, candidates_[i].capacity.per_worker()), kMaxWorkers);
+      const uint64_t by_cores = std::min<uint64_t>(candidates_[i].cores, CeilDiv(share, kConnectionsWorthACore));
+      workers += std::max<uint64_t>({by_descriptors, by_cores, 1});
+    }
+    return std::min<uint64_t>(workers, kMaxWorkers);
+  }
+
+  std::vector<uint32_t> Deal(uint32_t workers) const {
+    std::vector<uint32_t> dealt(candidates_.size(), 0);
+    for (uint32_t i = 0; i < workers; ++i) {
+      size_t best = 0;
+      long double best_average = -1;
+      for (size_t a = 0; a < dealt.size(); ++a) {
+        const long double average = static_cast<long double>(free_[a]) / (dealt[a] + 1);
+        if (average > best_average) {
+          best_average = average;
+          best = a;
+        }
+      }
+      ++dealt[best];
+    }
+    return dealt;
+  }
+
+  bool Holds(const std::vector<uint32_t>& dealt, uint64_t each) const {
+    for (size_t a = 0; a < dealt.size(); ++a) {
+      if (dealt[a] == 0) continue;
+      if (each > candidates_[a].capacity.per_worker()) return false;
+      if (SaturatingMultiply(each, dealt[a]) > free_[a]) return false;
+    }
+    return true;
+  }
+
+  const uint32_t workers_wanted_;
+  const std::vector<Candidate>& candidates_;
+  std::vector<uint64_t> total_;  // by candidate: connections it can still hold, ports aside
+  std::vector<uint64_t> ports_;  // and by its ports to these endpoints
+  std::vector<uint64_t> free_;   // and both together
+};
+
+// The limit is found by lifting one at a time: the total first, as it is the host's, then ports, then descriptors.
+Misfit Planner::Explain(uint64_t peak) const {
+  Misfit misfit;
+  uint64_t total = 0;
+  uint64_t both = 0;
+  std::vector<std::string> agents;
+  for (size_t a = 0; a < candidates_.size(); ++a) {
+    total += total_[a];
+    both += free_[a];
+    const Candidate& c = candidates_[a];
+    std::string agent =
+        absl::StrCat("agent ", c.name, " can hold ", total_[a], " (limit: ", c.capacity.binding_limit(), ")");
+    if (c.held > 0) absl::StrAppend(&agent, ", as its other runs hold up to ", c.held);
+    if (agents.size() < 8) agents.push_back(std::move(agent));
+  }
+  const std::string wants = absl::StrCat("the test asks for ", peak, " connections at its peak, but ");
+  std::string other_remedy;
+  if (total < peak) {
+    misfit.limit = candidates_.front().capacity.binding_limit();
+    misfit.message = absl::StrCat(wants, "the agents can hold ", total, ": ");
+    for (size_t i = 0; i < agents.size(); ++i) absl::StrAppend(&misfit.message, i == 0 ? "" : "; ", agents[i]);
+    other_remedy = "add agents on other hosts or raise the limit";
+  } else if (both < peak) {
+    misfit.limit = "ports";
+    misfit.message =
+        absl::StrCat(wants, "half of the port range towards these endpoints is ", both, " (limit: ports, ",
+                     candidates_.front().capacity.per_address_pair(), " for each pair of source address and endpoint)");
+    other_remedy = "give load.sourceAddresses more addresses, or use more endpoints";
+  } else {
+    uint64_t per_worker = UINT64_MAX;
+    for (const Candidate& c : candidates_) per_worker = std::min(per_worker, c.capacity.per_worker());
+    misfit.limit = workers_wanted_ > 0 ? "workers" : "descriptors";
+    misfit.message =
+        absl::StrCat(wants,
+                     workers_wanted_ > 0 ? absl::StrCat("its ", workers_wanted_, " workers")
+                                         : absl::StrCat("the agents' workers, at most ", kMaxWorkers, " in all,"),
+                     " can hold no more than ", per_worker, " each (limit: descriptors of one process)");
+    other_remedy = workers_wanted_ > 0 ? "raise load.workers or leave it out" : "raise the hosts' descriptor limit";
+  }
+  const uint64_t fits = LargestFit(peak);
+  misfit.scale = std::floor(static_cast<double>(fits) / static_cast<double>(peak) * 1000) / 1000;
+  misfit.remedy = misfit.scale > 0 ? absl::StrFormat("run it with --scale %g, or %s", misfit.scale, other_remedy)
+                                   : absl::StrCat("no scale fits; ", other_remedy);
+  return misfit;
+}
+
+}  // namespace
+
+Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoints,
+              const std::vector<Candidate>& candidates) {
+  const uint64_t peak = std::max<uint64_t>(plan::ConnectionProfile(test.load()).Peak(), 1);
+  const std::set<std::string> distinct(endpoints.begin(), endpoints.end());
+  const std::set<std::string> sources(test.load().source_addresses().begin(), test.load().source_addresses().end());
+  const uint64_t address_pairs = distinct.size() * std::max<size_t>(sources.size(), 1);
+
+  Plan plan;
+  if (test.load().workers() > kMaxWorkers) {
+    plan.misfit = {"workers", absl::StrCat("load.workers is ", test.load().workers(), ", the limit is ", kMaxWorkers),
+                   "ask for fewer workers or leave load.workers out", 0};
+    return plan;
+  }
+  const Planner planner(test.load().workers(), address_pairs, candidates);
+  const std::vector<uint32_t> dealt = planner.Fit(peak);
+  if (dealt.empty()) {
+    plan.misfit = planner.Explain(peak);
+    return plan;
+  }
+  for (size_t a = 0; a < dealt.size(); ++a) {
+    if (dealt[a] == 0) continue;
+    plan.assignment.push_back({candidates[a].name, plan.workers_total, dealt[a]});
+    plan.workers_total += dealt[a];
+  }
+  return plan;
+}
+
+uint64_t Reserved(const v1::TestSpec& test, uint32_t workers, uint32_t workers_total) {
+  if (workers == 0 || workers_total == 0) return 0;
+  const uint64_t peak = plan::ConnectionProfile(test.load()).Peak();
+  return SaturatingMultiply(CeilDiv(peak, workers_total), workers);
+}
+
+}  // namespace loadstar::server
