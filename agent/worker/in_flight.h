@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+namespace loadstar::worker {
+
+// A request that was sent and has no answer yet.
+struct InFlightRequest {
+  uint64_t id;          // 0: this place is free
+  int64_t intended_ns;  // when free: the next free place
+  int64_t sent_ns;
+};
+
+// What a connection keeps of its places in the table.
+struct InFlightPlaces {
+  uint64_t sequence = 0;  // requests sent on this connection so far
+  uint16_t count = 0;     // in flight
+  uint16_t touched = 0;   // places used at least once: those below it hold meaning
+  uint16_t first_free = UINT16_MAX;
+};
+
+// The requests in flight of all connections: `pipeline` places each, taken at the start. Untouched places cost no
+// memory (the kernel gives pages when they are written).
+//
+// An id is sequence << 10 | place, with a sequence from 1: ids grow on a connection, an answer finds its place without
+// a search, and a late answer does not match the request that has the place now. Sequences are dense, so a protocol
+// whose answers come in order is held to it.
+class InFlightTable {
+ public:
+  static constexpr uint32_t kMaxPipeline = 1024;
+  static constexpr int kPlaceBits = 10;
+  static_assert(kMaxPipeline == 1U << kPlaceBits, "an id holds a place in its low bits");
+
+  // Check ok() before use: false when the memory cannot be had.
+  InFlightTable(uint32_t connections, uint32_t pipeline)
+      : pipeline_(pipeline),
+        requests_(static_cast<InFlightRequest*>(
+            std::calloc(static_cast<size_t>(connections) * pipeline + 1, sizeof(InFlightRequest)))) {}
+
+  bool ok() const { return requests_ != nullptr; }
+  uint32_t pipeline() const { return pipeline_; }
+
+  static uint64_t SequenceOf(uint64_t id) { return id >> kPlaceBits; }
+  // The id that Add would give next. Only when places->count < pipeline().
+  uint64_t NextId(const InFlightPlaces& places) const {
+    const uint16_t place = places.first_free != UINT16_MAX ? places.first_free : places.touched;
+    return (places.sequence + 1) << kPlaceBits | place;
+  }
+  void Add(uint32_t connection, InFlightPlaces* places, uint64_t id, int64_t intended_ns, int64_t sent_ns);
+  // The request with this id, or null when it is not in flight.
+  InFlightRequest* Find(uint32_t connection, const InFlightPlaces& places, uint64_t id);
+  void Remove(uint32_t connection, InFlightPlaces* places, InFlightRequest* request);
+  // The place's request, or null when it is free. place < places.touched.
+  InFlightRequest* At(uint32_t connection, uint16_t place) {
+    InFlightRequest* request = &Of(connection)[place];
+    return request->id != 0 ? request : nullptr;
+  }
+
+ private:
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  InFlightRequest* Of(uint32_t connection) { return requests_.get() + static_cast<size_t>(connection) * pipeline_; }
+
+  uint32_t pipeline_;
+  std::unique_ptr<InFlightRequest[], Free> requests_;
+};
+
+}  // namespace loadstar::worker

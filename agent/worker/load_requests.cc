@@ -1,0 +1,310 @@
+// The half of Load that paces requests and matches answers.
+#include <algorithm>
+
+#include "agent/worker/load.h"
+
+namespace loadstar::worker {
+namespace {
+
+constexpr uint64_t kArrivalSalt = 0x6172726976616C00ULL;
+
+// Requests of one connection's own schedule that may wait; beyond it they are dropped and counted.
+constexpr uint32_t kMaxWaiting = 1'000'000;
+
+}  // namespace
+
+// The connection is ready (again): its own schedule begins here.
+void Load::BeginSchedule(uint32_t number, int64_t now_ns) {
+  Connection& c = connections_[number];
+  if (settings_.pace == Pace::kPerConnection) {
+    const uint64_t k = split_.GlobalOf(settings_.plan.worker_index(), number);
+    const double phase = own_curve_.PhaseAt(now_ns - start_ns_);
+    c.due = arrivals_.First(phase, PhaseOffset(k), SplitMix(settings_.plan.load().seed() ^ kArrivalSalt, k));
+    c.sent = c.due;
+    const int64_t due_ns = own_curve_.TimeAt(c.due.phase);
+    c.due_ns = due_ns < end_ns_ ? start_ns_ + due_ns : kNever;
+    ArmTimer(number, c.due_ns);
+  } else if (settings_.pace == Pace::kClosed) {
+    c.waiting = 0;
+    while (c.waiting + c.places.count < settings_.pipeline) Owe(number, now_ns);
+  }
+}
+
+void Load::OnTimer(uint32_t number, int64_t now_ns) {
+  Connection& c = connections_[number];
+  c.timer_ns = kNever;
+  switch (c.state) {
+    case ConnectionState::kPending:
+      loop_->Close(c.socket);
+      return ConnectFailed(number, {v1::ERROR_KIND_CONNECT_TIMEOUT, ""});
+    case ConnectionState::kHandshake:
+      loop_->Reset(c.socket);
+      return Lose(number, {v1::ERROR_KIND_REQUEST_TIMEOUT, "handshake"});
+    case ConnectionState::kBackoff:
+      return Retry(number);
+    case ConnectionState::kReady:
+      break;
+    case ConnectionState::kDying:
+    case ConnectionState::kFree:
+    case ConnectionState::kGone:
+      return;
+  }
+  if (now_ns >= c.oldest_deadline_ns && !Expire(number, now_ns)) return;
+  if (wanted(number)) {
+    CollectDue(number, now_ns);
+    Pump(number, now_ns);
+    if (c.state != ConnectionState::kReady) return;
+  }
+  ArmTimer(number, std::min(c.oldest_deadline_ns, c.due_ns));
+  CloseIfDone(number);
+}
+
+// Lets the connection's own schedule come up to now.
+void Load::CollectDue(uint32_t number, int64_t now_ns) {
+  Connection& c = connections_[number];
+  uint64_t due = 0;
+  while (c.due_ns <= now_ns && c.due_ns - start_ns_ < end_ns_) {
+    ++due;
+    arrivals_.Next(&c.due);
+    const int64_t due_ns = own_curve_.TimeAt(c.due.phase);
+    c.due_ns = due_ns < end_ns_ ? start_ns_ + due_ns : kNever;
+  }
+  if (due == 0) return;
+  recorder_->RequestsDue(c.endpoint, due);
+  const uint64_t waiting = c.waiting + due;
+  c.waiting = static_cast<uint32_t>(std::min<uint64_t>(waiting, kMaxWaiting));
+  if (waiting <= kMaxWaiting) return;
+  for (uint64_t i = kMaxWaiting; i < waiting; ++i) arrivals_.Next(&c.sent);
+  recorder_->RequestsDropped(c.endpoint, waiting - kMaxWaiting);
+}
+
+// Requests of the connection's own schedule that were due and will not be sent.
+void Load::DropWaiting(uint32_t number) {
+  Connection& c = connections_[number];
+  if (settings_.pace == Pace::kPerConnection && c.waiting > 0) recorder_->RequestsDropped(c.endpoint, c.waiting);
+  c.waiting = 0;
+  c.sent = c.due;
+}
+
+// Sends what this connection can send now.
+void Load::Pump(uint32_t number, int64_t now_ns) {
+  if (!wanted(number)) return;
+  switch (settings_.pace) {
+    case Pace::kNone:
+      return;
+    case Pace::kTotal:
+      List(number);
+      if (total_.backlog() > 0) Dispatch(kSendsPerTurn);
+      return;
+    case Pace::kPerConnection:
+      return PumpOwn(number);
+    case Pace::kClosed:
+      return PumpClosed(number, now_ns);
+  }
+}
+
+void Load::PumpOwn(uint32_t number) {
+  Connection& c = connections_[number];
+  while (c.waiting > 0 && HasRoom(c)) {
+    if (!Send(number, start_ns_ + own_curve_.TimeAt(c.sent.phase))) return;
+    arrivals_.Next(&c.sent);
+    --c.waiting;
+  }
+}
+
+void Load::PumpClosed(uint32_t number, int64_t now_ns) {
+  Connection& c = connections_[number];
+  const int64_t* ring = owed_.data() + size_t{number} * settings_.pipeline;
+  while (c.waiting > 0 && HasRoom(c) && !ending_) {
+    const int64_t due_ns = ring[c.first_owed];
+    if (due_ns - start_ns_ >= end_ns_) return;
+    if (due_ns > now_ns) return ArmTimer(number, due_ns);
+    if (!Send(number, due_ns)) return;
+    c.first_owed = static_cast<uint16_t>((c.first_owed + 1U) % settings_.pipeline);
+    --c.waiting;
+  }
+}
+
+// Closed model: one more request is to be sent at that time. Times come in order, because the think time is constant.
+void Load::Owe(uint32_t number, int64_t due_ns) {
+  if (settings_.pace != Pace::kClosed) return;
+  Connection& c = connections_[number];
+  owed_[size_t{number} * settings_.pipeline + (c.first_owed + c.waiting) % settings_.pipeline] = due_ns;
+  ++c.waiting;
+}
+
+// Gives the oldest requests of the total rate to the connections whose turn it is. True when the budget ended it.
+bool Load::Dispatch(int budget) {
+  while (total_.backlog() > 0 && first_listed_ != kNoConnection) {
+    if (budget-- == 0) return true;
+    const uint32_t number = first_listed_;
+    Unlist(number);
+    if (Send(number, start_ns_ + total_.OldestIntended())) {
+      total_.TakeOldest();
+      List(number);  // behind all others
+    }
+  }
+  return false;
+}
+
+void Load::List(uint32_t number) {
+  Connection& c = connections_[number];
+  if (c.listed || !wanted(number) || !HasRoom(c)) return;
+  c.listed = true;
+  c.next = kNoConnection;
+  c.previous = last_listed_;
+  (last_listed_ != kNoConnection ? connections_[last_listed_].next : first_listed_) = number;
+  last_listed_ = number;
+}
+
+void Load::Unlist(uint32_t number) {
+  Connection& c = connections_[number];
+  if (!c.listed) return;
+  c.listed = false;
+  (c.previous != kNoConnection ? connections_[c.previous].next : first_listed_) = c.next;
+  (c.next != kNoConnection ? connections_[c.next].previous : last_listed_) = c.previous;
+}
+
+// False when the request was not sent and stays where it is: the connection is blocked or about to be lost.
+bool Load::Send(uint32_t number, int64_t intended_ns) {
+  Connection& c = connections_[number];
+  const uint64_t id = in_flight_.NextId(c.places);
+  const std::span<const std::byte> bytes = protocol_->Request(number, id);
+  if (loop_->QueuedBytes(c.socket) + bytes.size() > kMaxQueuedBytes) {
+    c.blocked = true;
+    return false;
+  }
+  const int64_t now_ns = clock_();
+  if (!loop_->Send(c.socket, bytes)) {
+    c.state = ConnectionState::kDying;
+    return false;
+  }
+  in_flight_.Add(number, &c.places, id, intended_ns, now_ns);
+  if (settings_.pace == Pace::kClosed) recorder_->RequestsDue(c.endpoint, 1);
+  recorder_->RequestSent(c.endpoint, settings_.pace == Pace::kTotal, bytes.size(),
+                         now_ns - std::max(intended_ns, c.room_since_ns));
+  const int64_t deadline_ns = now_ns + settings_.request_timeout_ns;
+  if (c.oldest_deadline_ns > deadline_ns) {
+    c.oldest_deadline_ns = deadline_ns;
+    ArmTimer(number, deadline_ns);
+  }
+  return true;
+}
+
+void Load::OnDrained(uint64_t tag, net::SocketId /*id*/) {
+  const auto number = static_cast<uint32_t>(tag);
+  Connection& c = connections_[number];
+  if (!c.blocked) return;
+  observer_->OnTime(loop_->now_ns());
+  c.blocked = false;
+  c.room_since_ns = clock_();
+  Pump(number, c.room_since_ns);
+}
+
+void Load::OnReceived(uint64_t tag, net::SocketId id, std::span<const std::byte> bytes) {
+  observer_->OnTime(loop_->now_ns());
+  const auto number = static_cast<uint32_t>(tag);
+  Connection& c = connections_[number];
+  received_ns_ = clock_();
+  recorder_->BytesReceived(c.endpoint, bytes.size());
+  current_ = number;
+  protocol_->OnReceived(number, bytes, this);
+  current_ = kNoConnection;
+  if (c.socket != id || c.state != ConnectionState::kReady) return;
+  Pump(number, received_ns_);
+  CloseIfDone(number);
+}
+
+bool Load::OnReady() {
+  const Connection& c = connections_[current_];
+  recorder_->HandshakeDone(c.endpoint, received_ns_ - c.since_ns);
+  BecomeReady(current_, received_ns_);
+  return true;
+}
+
+bool Load::OnSend(std::span<const std::byte> bytes) {
+  Connection& c = connections_[current_];
+  if (!loop_->Send(c.socket, bytes)) {
+    c.state = ConnectionState::kDying;
+    return false;
+  }
+  recorder_->BytesSent(c.endpoint, bytes.size());
+  return true;
+}
+
+bool Load::OnAnswer(uint64_t id) { return Matched(id, nullptr); }
+
+bool Load::OnErrorAnswer(uint64_t id, const Failure& failure) { return Matched(id, &failure); }
+
+// `failure` null: a success.
+bool Load::Matched(uint64_t id, const Failure* failure) {
+  const Connection& c = connections_[current_];
+  InFlightRequest* request = in_flight_.Find(current_, c.places, id);
+  if (request == nullptr) {
+    // A late answer to a request that has been given up is ignored; one to a request that never was cannot be.
+    if (!protocol_->ordered() && InFlightTable::SequenceOf(id) <= c.places.sequence) return true;
+    OnBroken("unknown-id");
+    return false;
+  }
+  if (protocol_->ordered() && InFlightTable::SequenceOf(id) != c.places.sequence - c.places.count + 1) {
+    OnBroken("out-of-order");
+    return false;
+  }
+  Answered(current_, request, failure);
+  return true;
+}
+
+void Load::Answered(uint32_t number, InFlightRequest* request, const Failure* failure) {
+  Connection& c = connections_[number];
+  const int64_t service_ns = received_ns_ - request->sent_ns;
+  const int64_t latency_ns = settings_.pace == Pace::kClosed ? service_ns : received_ns_ - request->intended_ns;
+  if (failure == nullptr) {
+    recorder_->RequestAnswered(c.endpoint, latency_ns, service_ns);
+  } else {
+    recorder_->RequestFailedAfter(c.endpoint, *failure, latency_ns, service_ns);
+  }
+  if (c.places.count == settings_.pipeline) c.room_since_ns = received_ns_;
+  in_flight_.Remove(number, &c.places, request);
+  if (wanted(number)) Owe(number, received_ns_ + settings_.think_ns);
+}
+
+void Load::OnBroken(const char* detail) {
+  loop_->Reset(connections_[current_].socket);
+  Lose(current_, {v1::ERROR_KIND_PROTOCOL, detail});
+}
+
+// Gives up the requests whose time is over. False when the connection is lost with them.
+bool Load::Expire(uint32_t number, int64_t now_ns) {
+  Connection& c = connections_[number];
+  const Failure timeout{v1::ERROR_KIND_REQUEST_TIMEOUT, ""};
+  c.oldest_deadline_ns = kNever;
+  bool expired = false;
+  for (uint16_t place = 0; place < c.places.touched; ++place) {
+    InFlightRequest* request = in_flight_.At(number, place);
+    if (request == nullptr) continue;
+    const int64_t deadline_ns = request->sent_ns + settings_.request_timeout_ns;
+    if (deadline_ns > now_ns) {
+      c.oldest_deadline_ns = std::min(c.oldest_deadline_ns, deadline_ns);
+      continue;
+    }
+    expired = true;
+    received_ns_ = now_ns;
+    Answered(number, request, &timeout);
+  }
+  if (!expired || !protocol_->ordered()) return true;
+  loop_->Reset(c.socket);
+  Lose(number, timeout);
+  return false;
+}
+
+void Load::FailInFlight(uint32_t number, const Failure& failure) {
+  Connection& c = connections_[number];
+  for (uint16_t place = 0; place < c.places.touched && c.places.count > 0; ++place) {
+    InFlightRequest* request = in_flight_.At(number, place);
+    if (request == nullptr) continue;
+    recorder_->RequestFailed(c.endpoint, failure);
+    in_flight_.Remove(number, &c.places, request);
+  }
+}
+
+}  // namespace loadstar::worker

@@ -1,0 +1,107 @@
+#include "agent/worker/pacer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace loadstar::worker {
+namespace {
+
+double PeriodOf(double rate_per_s) {
+  return rate_per_s > 0 ? 1e9 / rate_per_s : std::numeric_limits<double>::infinity();
+}
+
+}  // namespace
+
+RateCurve::RateCurve(double rate_per_s) { segments_.push_back({0, 0.0, PeriodOf(rate_per_s)}); }
+
+double RateCurve::PhaseAt(int64_t elapsed_ns) const {
+  for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
+    if (segment->begin_ns <= elapsed_ns) {
+      return segment->begin_phase + static_cast<double>(elapsed_ns - segment->begin_ns) / segment->period_ns;
+    }
+  }
+  return 0;
+}
+
+int64_t RateCurve::TimeAt(double phase) const {
+  // The last segment that begins strictly before the phase: a segment of rate 0 shares its begin with the one after it,
+  // and a phase that both begin with was reached when the first of them began.
+  auto segment = segments_.rbegin();
+  while (std::next(segment) != segments_.rend() && segment->begin_phase >= phase) ++segment;
+  const double beyond = phase - segment->begin_phase;
+  if (beyond <= 0) return segment->begin_ns;
+  const double distance = beyond * segment->period_ns;
+  if (!(distance < 4e18)) return kNever;
+  return segment->begin_ns + std::llround(distance);
+}
+
+bool RateCurve::Update(int64_t at_ns, double rate_per_s) {
+  at_ns = std::max<int64_t>(at_ns, 0);
+  while (segments_.size() > 1 && segments_.back().begin_ns >= at_ns) segments_.pop_back();
+  if (segments_.size() >= kMaxSegments) return false;
+  const double phase = PhaseAt(at_ns);
+  if (segments_.back().begin_ns == at_ns) segments_.pop_back();
+  segments_.push_back({at_ns, phase, PeriodOf(rate_per_s)});
+  return true;
+}
+
+ArrivalCursor Arrivals::First(double base_phase, double offset, SplitMix random) const {
+  ArrivalCursor cursor{base_phase, random};
+  cursor.phase += poisson_ ? cursor.random.Exponential() : offset;
+  return cursor;
+}
+
+TotalSchedule::TotalSchedule(double rate_per_s, bool poisson, uint32_t worker_index, uint32_t worker_count,
+                             uint64_t seed)
+    : curve_(rate_per_s / worker_count),
+      arrivals_(poisson),
+      workers_(worker_count),
+      // r = q * n + i is due at r / rate = (q + i / n) / (rate / n).
+      due_(arrivals_.First(0, static_cast<double>(worker_index) / worker_count, SplitMix(seed, worker_index))),
+      sent_(due_),
+      next_due_ns_(curve_.TimeAt(due_.phase)) {}
+
+uint64_t TotalSchedule::Advance(int64_t elapsed_ns, uint64_t* dropped) {
+  uint64_t count = 0;
+  advanced_to_ns_ = std::max(advanced_to_ns_, elapsed_ns);
+  while (next_due_ns_ <= elapsed_ns) {
+    arrivals_.Next(&due_);
+    next_due_ns_ = curve_.TimeAt(due_.phase);
+    ++count;
+  }
+  backlog_ += count;
+  *dropped = 0;
+  while (backlog_ > kMaxBacklog) {
+    TakeOldest();
+    ++*dropped;
+  }
+  return count;
+}
+
+void TotalSchedule::TakeOldest() {
+  arrivals_.Next(&sent_);
+  --backlog_;
+}
+
+uint64_t TotalSchedule::DropBacklog() {
+  const uint64_t dropped = backlog_;
+  sent_ = due_;
+  backlog_ = 0;
+  return dropped;
+}
+
+bool TotalSchedule::Update(int64_t at_ns, double rate_per_s) {
+  // What has become due stays due: the curve is only bent where it has not been read yet.
+  if (!curve_.Update(std::max(at_ns, advanced_to_ns_), rate_per_s / workers_)) return false;
+  next_due_ns_ = curve_.TimeAt(due_.phase);
+  return true;
+}
+
+double PhaseOffset(uint64_t connection) {
+  // The fraction as a 64-bit fixed-point product: a double would lose digits for large numbers.
+  constexpr uint64_t kGoldenRatioFraction = 0x9E3779B97F4A7C15ULL;
+  return static_cast<double>((connection * kGoldenRatioFraction) >> 11) * 0x1.0p-53;
+}
+
+}  // namespace loadstar::worker
