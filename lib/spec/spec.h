@@ -26,7 +26,8 @@ struct Parsed {
   Problems problems;
 };
 
-// A change a user asks for on the command line: "load.connections[0].to=1k". The value is YAML.
+// A change a user asks for on the command line: "load.connections[0].to=1k". The value is YAML. Mappings that are
+// missing on the way are made, a list grows by one when the index is its length, and an empty value takes the key out.
 struct Override {
   std::string path;
   std::string value;
@@ -51,17 +52,20 @@ std::string ToString(const v1::DocumentProblem& problem);
 std::string ToString(const Problems& problems);
 
 // Multiplies every stage's connections and a total rate, and the bounds of thresholds on connections.* counts and
-// requests.rate, by 0 < scale <= 1.
+// requests.rate, by 0 < scale <= 1 (anything else changes nothing). Whole numbers stay whole: bounds are rounded so
+// that rounding never makes a threshold harder, and a stage with connections keeps at least one.
 void Scale(double scale, v1::TestSpec* test);
 
 // The patch that "update RUN --set" means: paths "connections", "ramp" and "rate".
 absl::StatusOr<v1::LoadUpdate> ParseLoadUpdate(const std::vector<Override>& changes);
 
-// Names to numbers: "localhost:9100" -> "127.0.0.1:9100". An error names the host that does not resolve.
+// Names to numbers: "localhost:9100" -> "127.0.0.1:9100" (IPv4 where a name has both). Asks the system's resolver and
+// so may block for as long as that does. An error names every host that does not resolve.
 absl::StatusOr<std::vector<std::string>> ResolveEndpoints(const std::vector<std::string>& endpoints);
 
 // Units as people write them. ParseDuration: "500us", "1500ms", "5m", "1h30m". ParseCount: "100k", "2M", "10000".
 // ParseSize: "64", "4KiB", "4GiB", "2MB". All refuse blanks, signs and unknown units, and say which they know.
+// Fractions and powers of ten are fine as long as the result is whole: "1.5s", "2.5k", "1e5".
 absl::StatusOr<absl::Duration> ParseDuration(std::string_view text);
 absl::StatusOr<uint64_t> ParseCount(std::string_view text);
 absl::StatusOr<uint64_t> ParseSize(std::string_view text);
