@@ -1,0 +1,168 @@
+#include "agent/core/run_seconds.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace loadstar::agent {
+namespace {
+
+constexpr int64_t kSecondNs = 1'000'000'000;
+
+void AddError(v1::ErrorPhase phase, v1::ErrorKind kind, uint64_t count, v1::LoadFigures* figures) {
+  if (count == 0) return;
+  v1::ErrorCount* error = figures->add_errors();
+  error->set_phase(phase);
+  error->set_kind(kind);
+  error->set_count(count);
+}
+
+// The counters that bring these gauges to zero, so that the ledgers close.
+v1::Counters Closing(const v1::Gauges& gauges, bool died) {
+  v1::Counters counters;
+  if (died) {
+    counters.set_connections_lost(gauges.connections_established());
+  } else {
+    counters.set_connections_closed(gauges.connections_established());
+  }
+  counters.set_connects_failed(gauges.connections_pending());
+  counters.set_requests_failed(gauges.requests_outstanding());
+  counters.set_requests_dropped(gauges.requests_backlog());
+  return counters;
+}
+
+}  // namespace
+
+RunSeconds::RunSeconds(Options options)
+    : options_(std::move(options)), workers_(options_.worker_count), live_(options_.worker_count) {
+  for (uint32_t i = 0; i < options_.endpoints.size(); ++i) endpoint_index_.emplace(options_.endpoints[i], i);
+}
+
+bool RunSeconds::Add(uint32_t index, const v1::WorkerSample& sample) {
+  Worker& worker = workers_[index];
+  const uint32_t k = sample.elapsed_s();
+  // A worker says each second once and in order; 32 days are more than any run may last.
+  if (!worker.live || k <= worker.highest || k > 32 * 24 * 3600) return false;
+  const bool late = k < next_;
+  Second& second = seconds_[late ? next_ : k];
+  if (late) {
+    v1::LoadFigures without_gauges = sample.figures();
+    without_gauges.clear_gauges();
+    if (!second.figures.AddSource(without_gauges)) return false;
+  } else {
+    if (!second.figures.AddSource(sample.figures())) return false;
+    ++second.merged;
+  }
+  second.has_figures = true;
+  worker.highest = k;
+  worker.gauges = sample.figures().gauges();
+  worker.endpoint_gauges.clear();
+  for (const v1::EndpointFigures& endpoint : sample.endpoints()) {
+    const auto known = endpoint_index_.find(endpoint.endpoint());
+    if (known == endpoint_index_.end()) continue;
+    worker.endpoint_gauges[known->second] = endpoint.gauges();
+    v1::EndpointFigures added = endpoint;
+    if (late) added.clear_gauges();
+    (void)second.endpoints[known->second].AddSource(added);
+  }
+  v1::WorkerUsage usage = sample.usage();
+  usage.set_worker_index(options_.first_worker + index);
+  second.usage.push_back(std::move(usage));
+  return true;
+}
+
+void RunSeconds::AddNodes(uint32_t k, std::vector<v1::NodeFigures> nodes) {
+  if (k < next_) return;
+  // Past the last second of the last worker nothing is under load any more.
+  if (options_.worker_count > 0 && live_ == 0 && seconds_.find(k) == seconds_.end()) return;
+  Second& second = seconds_[k];
+  second.nodes = std::move(nodes);
+  second.has_nodes = true;
+}
+
+void RunSeconds::End(uint32_t index, Ending ending) {
+  Worker& worker = workers_[index];
+  if (!worker.live) return;
+  worker.live = false;
+  --live_;
+  if (ending != Ending::kFinished) {
+    const bool died = ending == Ending::kDied;
+    worker.died = died;
+    const v1::ErrorKind kind = died ? v1::ERROR_KIND_WORKER_LOST : v1::ERROR_KIND_ABANDONED;
+    v1::LoadFigures closing;
+    *closing.mutable_counters() = Closing(worker.gauges, died);
+    AddError(v1::ERROR_PHASE_CONNECT, kind, closing.counters().connects_failed(), &closing);
+    AddError(v1::ERROR_PHASE_CONNECTION, kind, closing.counters().connections_lost(), &closing);
+    AddError(v1::ERROR_PHASE_REQUEST, kind, closing.counters().requests_failed(), &closing);
+    if (worker.highest >= 0) {
+      Second& second = seconds_[std::max(next_, static_cast<uint32_t>(worker.highest + 1))];
+      (void)second.figures.AddSource(closing);
+      second.has_figures = true;
+      for (const auto& [endpoint, gauges] : worker.endpoint_gauges) {
+        v1::EndpointFigures part;
+        *part.mutable_counters() = Closing(gauges, died);
+        (void)second.endpoints[endpoint].AddSource(part);
+      }
+    }
+  }
+  if (live_ > 0) return;
+  // Seconds that only nodes have spoken of are of no load.
+  std::erase_if(seconds_, [](const auto& entry) { return !entry.second.has_figures; });
+}
+
+bool RunSeconds::Delivered(uint32_t second) const {
+  return std::all_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
+    return !worker.live || worker.highest >= static_cast<int64_t>(second);
+  });
+}
+
+uint32_t RunSeconds::Expected(uint32_t second) const {
+  // One that died is missed until the end; one that finished before is not.
+  return static_cast<uint32_t>(std::count_if(workers_.begin(), workers_.end(), [&](const Worker& worker) {
+    return worker.live || worker.died || worker.highest >= static_cast<int64_t>(second);
+  }));
+}
+
+int64_t RunSeconds::DueAt(uint32_t second) const {
+  return (static_cast<int64_t>(second) + 1) * kSecondNs + options_.patience_ns;
+}
+
+void RunSeconds::Report(int64_t elapsed_ns, const std::function<void(v1::AgentSample)>& report) {
+  while (!seconds_.empty()) {
+    const auto it = seconds_.find(next_);
+    const bool delivered = Delivered(next_);
+    const bool complete = delivered && (!options_.observing || (it != seconds_.end() && it->second.has_nodes));
+    if (!complete && elapsed_ns < DueAt(next_)) return;
+    if (it == seconds_.end()) {
+      if (!delivered) return;
+      ++next_;  // skipped by all: a gap
+      continue;
+    }
+    // Nodes alone do not make a second of a load: some worker has to have spoken.
+    if (!delivered && !it->second.has_figures) return;
+    if (it->second.has_figures || options_.worker_count == 0) report(Make(next_, it->second));
+    seconds_.erase(it);
+    ++next_;
+  }
+}
+
+int64_t RunSeconds::NextInstant() const { return seconds_.empty() ? INT64_MAX : DueAt(next_); }
+
+v1::AgentSample RunSeconds::Make(uint32_t k, const Second& second) const {
+  v1::AgentSample sample;
+  sample.set_run_id(options_.run_id);
+  sample.set_elapsed_s(k);
+  second.figures.ToProto(sample.mutable_figures());
+  for (const auto& [index, merger] : second.endpoints) {
+    v1::EndpointFigures* endpoint = sample.add_endpoints();
+    merger.ToProto(endpoint);
+    endpoint->set_endpoint(options_.endpoints[index]);
+    if (index < options_.nodes.size()) endpoint->set_node(options_.nodes[index]);
+  }
+  sample.set_workers_merged(second.merged);
+  sample.set_workers_expected(Expected(k));
+  for (const v1::WorkerUsage& usage : second.usage) *sample.add_workers() = usage;
+  for (const v1::NodeFigures& node : second.nodes) *sample.add_nodes() = node;
+  return sample;
+}
+
+}  // namespace loadstar::agent

@@ -1,0 +1,84 @@
+// The seconds of one run on this agent: worker samples merged by second, each reported once and in order.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "lib/metrics/figures.h"
+#include "loadstar/v1/agent_service.pb.h"
+#include "loadstar/v1/worker.pb.h"
+
+namespace loadstar::agent {
+
+// A second is reported when every worker that is still at work has delivered it or a later one, and the observed nodes
+// have spoken; or, once its patience is over, as soon as one worker has. Nothing measured is dropped: what comes after
+// its second was reported is counted in the next one (without its gauges), and the second that lacked it says so by
+// workers_merged < workers_expected.
+class RunSeconds {
+ public:
+  struct Options {
+    std::string run_id;
+    uint32_t first_worker = 0;
+    uint32_t worker_count = 0;
+    std::vector<std::string> endpoints;
+    std::vector<std::string> nodes;
+    bool observing = false;
+    int64_t patience_ns = 0;
+  };
+  explicit RunSeconds(Options options);
+
+  // False when the sample cannot be read.
+  bool Add(uint32_t worker, const v1::WorkerSample& sample);
+  void AddNodes(uint32_t second, std::vector<v1::NodeFigures> nodes);
+
+  enum class Ending {
+    kFinished,  // it said so; its ledger is closed
+    kDied,      // its connections are lost from the second after its last one on
+    kAborted,   // it was killed at our own wish: its connections count as closed, what was under way as abandoned
+  };
+  void End(uint32_t worker, Ending ending);
+
+  // Reports what is ready at this time since the start.
+  void Report(int64_t elapsed_ns, const std::function<void(v1::AgentSample)>& report);
+
+  // Every worker has ended and every second is reported.
+  bool Through() const { return live_ == 0 && seconds_.empty(); }
+  uint32_t next_second() const { return next_; }
+  // When Report may have something by patience alone, since the start, ns.
+  int64_t NextInstant() const;
+
+ private:
+  struct Worker {
+    int64_t highest = -1;
+    bool live = true;
+    bool died = false;
+    v1::Gauges gauges;
+    std::map<uint32_t, v1::Gauges> endpoint_gauges;
+  };
+  struct Second {
+    metrics::FiguresMerger figures;
+    std::map<uint32_t, metrics::FiguresMerger> endpoints;
+    std::vector<v1::WorkerUsage> usage;
+    std::vector<v1::NodeFigures> nodes;
+    uint32_t merged = 0;
+    bool has_nodes = false;
+    bool has_figures = false;
+  };
+
+  bool Delivered(uint32_t second) const;
+  uint32_t Expected(uint32_t second) const;
+  v1::AgentSample Make(uint32_t k, const Second& second) const;
+  int64_t DueAt(uint32_t second) const;
+
+  const Options options_;
+  std::map<std::string, uint32_t> endpoint_index_;
+  std::vector<Worker> workers_;
+  uint32_t live_;
+  std::map<uint32_t, Second> seconds_;  // not yet reported
+  uint32_t next_ = 0;
+};
+
+}  // namespace loadstar::agent
