@@ -1,0 +1,192 @@
+#include "agent/fetch/fetcher.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <list>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "agent/fetch/http_response.h"
+#include "lib/os/clock.h"
+#include "lib/os/fd.h"
+#include "lib/os/ports.h"
+
+namespace loadstar::agent {
+namespace {
+
+std::string ErrnoText(int error) { return std::string(absl::ErrnoToStatus(error, "").message()); }
+
+}  // namespace
+
+class Fetcher::Impl {
+ public:
+  Impl() : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), thread_([this] { Run(); }) {}
+  ~Impl() { Stop(); }
+
+  void Get(const Request& request, Done done) {
+    Job job;
+    job.done = std::move(done);
+    job.deadline_ns = os::MonotonicNs() + request.timeout_ns;
+    if (!request.path.empty()) {
+      job.unsent = absl::StrCat("GET ", request.path, " HTTP/1.1\r\nHost: ", request.address,
+                                "\r\nUser-Agent: loadstar-agent\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    }
+    job.wants_answer = !request.path.empty();
+    Begin(request.address, &job);
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    if (incoming_.size() + running_ >= kMaxAtOnce) job.error = "too many requests at once";
+    incoming_.push_back(std::move(job));
+    Wake();
+  }
+
+  void Stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+      Wake();
+    }
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  struct Job {
+    Done done;
+    os::Fd fd;
+    int64_t deadline_ns = 0;
+    bool connected = false;
+    bool wants_answer = false;
+    std::string unsent;
+    HttpResponse response;
+    std::string error;  // set: over
+    bool complete = false;
+  };
+
+  void Wake() {
+    const uint64_t one = 1;
+    if (write(wake_.get(), &one, sizeof one) < 0) return;  // full: it is awake anyway
+  }
+
+  static void Begin(const std::string& address, Job* job) {
+    const absl::StatusOr<os::SocketAddress> peer = os::Resolve(address);
+    if (!peer.ok()) {
+      job->error = std::string(peer.status().message());
+      return;
+    }
+    job->fd.Reset(socket(peer->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!job->fd) {
+      job->error = ErrnoText(errno);
+    } else if (connect(job->fd.get(), peer->get(), peer->length) != 0 && errno != EINPROGRESS) {
+      job->error = ErrnoText(errno);
+    }
+  }
+
+  void Run() {
+    std::list<Job> jobs;
+    std::vector<pollfd> polled;
+    for (;;) {
+      {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return;
+        for (Job& job : incoming_) jobs.push_back(std::move(job));
+        incoming_.clear();
+        running_ = jobs.size();
+      }
+      int64_t wait_until = INT64_MAX;
+      polled.assign(1, {.fd = wake_.get(), .events = POLLIN, .revents = 0});
+      for (const Job& job : jobs) {
+        const bool sends = !job.connected || !job.unsent.empty();
+        const int fd = job.error.empty() ? job.fd.get() : -1;
+        polled.push_back({.fd = fd, .events = static_cast<short>(sends ? POLLOUT : POLLIN), .revents = 0});
+        wait_until = std::min(wait_until, job.error.empty() ? job.deadline_ns : 0);
+      }
+      poll(polled.data(), polled.size(), WaitMs(wait_until));
+      uint64_t count = 0;
+      if (polled[0].revents != 0 && read(wake_.get(), &count, sizeof count) < 0) continue;
+      const int64_t now = os::MonotonicNs();
+      size_t index = 1;
+      for (auto job = jobs.begin(); job != jobs.end(); ++index) {
+        if (job->error.empty() && polled[index].revents != 0) Advance(&*job);
+        if (job->error.empty() && !job->complete && now >= job->deadline_ns) {
+          job->error = job->connected ? "no answer in time" : "no connection in time";
+        }
+        if (job->error.empty() && !job->complete) {
+          ++job;
+          continue;
+        }
+        FetchResult result{.error = job->error, .status = job->response.status(), .body = job->response.body()};
+        const Done done = std::move(job->done);
+        job = jobs.erase(job);
+        done(std::move(result));
+      }
+    }
+  }
+
+  static int WaitMs(int64_t until_ns) {
+    if (until_ns == INT64_MAX) return -1;
+    const int64_t left = until_ns - os::MonotonicNs();
+    return left <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left / 1'000'000 + 1, 60'000));
+  }
+
+  static void Advance(Job* job) {
+    if (!job->connected) {
+      int error = 0;
+      socklen_t length = sizeof error;
+      getsockopt(job->fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+      if (error != 0) {
+        job->error = ErrnoText(error);
+        return;
+      }
+      job->connected = true;
+      job->complete = !job->wants_answer;
+      if (job->complete) return;
+    }
+    if (!job->unsent.empty()) {
+      const ssize_t sent = send(job->fd.get(), job->unsent.data(), job->unsent.size(), MSG_NOSIGNAL);
+      if (sent < 0) {
+        if (errno != EAGAIN && errno != EINTR) job->error = ErrnoText(errno);
+        return;
+      }
+      job->unsent.erase(0, static_cast<size_t>(sent));
+      return;
+    }
+    char buffer[16'384];
+    const ssize_t got = recv(job->fd.get(), buffer, sizeof buffer, 0);
+    if (got < 0) {
+      if (errno != EAGAIN && errno != EINTR) job->error = ErrnoText(errno);
+    } else if (got == 0) {
+      const absl::Status status = job->response.Finish();
+      job->complete = status.ok();
+      if (!status.ok()) job->error = std::string(status.message());
+    } else {
+      const absl::StatusOr<bool> complete = job->response.Append({buffer, static_cast<size_t>(got)});
+      if (!complete.ok()) {
+        job->error = std::string(complete.status().message());
+      } else {
+        job->complete = *complete;
+      }
+    }
+  }
+
+  const os::Fd wake_;
+  std::mutex mutex_;
+  std::vector<Job> incoming_;  // guarded by mutex_
+  size_t running_ = 0;         // guarded by mutex_
+  bool stopping_ = false;      // guarded by mutex_
+  std::thread thread_;         // last: starts when all else stands
+};
+
+Fetcher::Fetcher() : impl_(std::make_unique<Impl>()) {}
+Fetcher::~Fetcher() = default;
+void Fetcher::Get(const Request& request, Done done) { impl_->Get(request, std::move(done)); }
+void Fetcher::Stop() { impl_->Stop(); }
+
+}  // namespace loadstar::agent

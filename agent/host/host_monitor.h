@@ -1,0 +1,40 @@
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "agent/inbox.h"
+#include "lib/os/limits.h"
+#include "lib/os/proc.h"
+#include "loadstar/v1/run.pb.h"
+
+namespace loadstar::agent {
+
+// Reads the host's figures every 10 s on a thread of its own and hands them to the sink when they changed enough
+// (DiffersWorthTelling). The first reading is taken by the constructor and is the caller's to use.
+class HostMonitor {
+ public:
+  HostMonitor(os::Proc proc, os::DescriptorLimit limit, Sink sink);
+  ~HostMonitor();
+
+  const v1::HostFacts& first_host() const { return first_host_; }
+  const v1::Capacity& first_capacity() const { return first_capacity_; }
+
+ private:
+  void Run();
+
+  // Constant after construction.
+  const os::Proc proc_;
+  const os::DescriptorLimit limit_;
+  const Sink sink_;
+  v1::HostFacts first_host_;
+  v1::Capacity first_capacity_;
+
+  std::mutex mutex_;
+  std::condition_variable stopped_;
+  bool stopping_ = false;  // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace loadstar::agent
