@@ -369,7 +369,7 @@ void Load::Update(int64_t at_elapsed_ns, const v1::LoadUpdate& update) {
   profile_.Update(at_elapsed_ns, update);
   next_profile_look_ns_ = std::min(next_profile_look_ns_, clock_());
   if (!update.has_rate_per_s()) return;
-  const int64_t at_ns = std::max(at_elapsed_ns, start_ns_ > 0 ? clock_() - start_ns_ : 0);
+  const int64_t at_ns = std::max(at_elapsed_ns, start_ns_ > 0 ? clock_() - start_ns_ + 1 : 0);
   bool changed = false;
   if (settings_.pace == Pace::kTotal) {
     changed = total_.Update(at_ns, update.rate_per_s());

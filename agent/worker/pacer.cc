@@ -25,13 +25,11 @@ double RateCurve::PhaseAt(int64_t elapsed_ns) const {
 }
 
 int64_t RateCurve::TimeAt(double phase) const {
-  // The last segment that begins strictly before the phase: a segment of rate 0 shares its begin with the one after it,
-  // and a phase that both begin with was reached when the first of them began.
+  // Segments are half-open: a phase at which two of them meet belongs to the later one, and one of rate 0 has no phase.
   auto segment = segments_.rbegin();
-  while (std::next(segment) != segments_.rend() && segment->begin_phase >= phase) ++segment;
-  const double beyond = phase - segment->begin_phase;
-  if (beyond <= 0) return segment->begin_ns;
-  const double distance = beyond * segment->period_ns;
+  while (std::next(segment) != segments_.rend() && segment->begin_phase > phase) ++segment;
+  if (std::isinf(segment->period_ns)) return kNever;
+  const double distance = std::max(phase - segment->begin_phase, 0.0) * segment->period_ns;
   if (!(distance < 4e18)) return kNever;
   return segment->begin_ns + std::llround(distance);
 }
@@ -93,7 +91,7 @@ uint64_t TotalSchedule::DropBacklog() {
 
 bool TotalSchedule::Update(int64_t at_ns, double rate_per_s) {
   // What has become due stays due: the curve is only bent where it has not been read yet.
-  if (!curve_.Update(std::max(at_ns, advanced_to_ns_), rate_per_s / workers_)) return false;
+  if (!curve_.Update(std::max(at_ns, advanced_to_ns_ + 1), rate_per_s / workers_)) return false;
   next_due_ns_ = curve_.TimeAt(due_.phase);
   return true;
 }

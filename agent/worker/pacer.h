@@ -26,7 +26,8 @@ class RateCurve {
   explicit RateCurve(double rate_per_s);
 
   double PhaseAt(int64_t elapsed_ns) const;
-  // First instant at which the phase is reached; kNever when it is not.
+  // When a request at this phase is due: the instant at which the phase is reached and the rate is above 0; kNever when
+  // there is none.
   int64_t TimeAt(double phase) const;
   // From `at_ns` on the rate is another one. Changes planned for later than `at_ns` are forgotten. False when there
   // have been too many.

@@ -1,0 +1,142 @@
+#include "agent/worker/pacer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace loadstar::worker {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+
+std::vector<int64_t> TakeAll(TotalSchedule* schedule, int64_t until_ns) {
+  uint64_t dropped = 0;
+  schedule->Advance(until_ns, &dropped);
+  EXPECT_EQ(dropped, 0u);
+  std::vector<int64_t> intended;
+  while (schedule->backlog() > 0) {
+    intended.push_back(schedule->OldestIntended());
+    schedule->TakeOldest();
+  }
+  return intended;
+}
+
+TEST(RateCurveTest, PhaseAndTimeAreInverse) {
+  RateCurve curve(1000);
+  ASSERT_TRUE(curve.Update(2 * kSecond, 10));
+  ASSERT_TRUE(curve.Update(5 * kSecond, 0));
+  ASSERT_TRUE(curve.Update(7 * kSecond, 500));
+  EXPECT_DOUBLE_EQ(curve.PhaseAt(kSecond), 1000);
+  EXPECT_DOUBLE_EQ(curve.PhaseAt(3 * kSecond), 2010);
+  EXPECT_DOUBLE_EQ(curve.PhaseAt(6 * kSecond), 2030);
+  EXPECT_DOUBLE_EQ(curve.PhaseAt(8 * kSecond), 2530);
+  for (const int64_t at : {int64_t{0}, kSecond / 3, kSecond, 3 * kSecond, 8 * kSecond}) {
+    EXPECT_NEAR(static_cast<double>(curve.TimeAt(curve.PhaseAt(at))), static_cast<double>(at), 2);
+  }
+  EXPECT_EQ(curve.TimeAt(2030), 7 * kSecond) << "nothing is due while the rate is 0";
+}
+
+TEST(RateCurveTest, RateZeroIsNever) {
+  RateCurve curve(0);
+  EXPECT_EQ(curve.TimeAt(1), kNever);
+  EXPECT_EQ(curve.TimeAt(0), kNever);
+  EXPECT_EQ(curve.PhaseAt(100 * kSecond), 0);
+}
+
+TEST(RateCurveTest, LaterPlannedChangesAreForgottenAndTooManyRefused) {
+  RateCurve curve(10);
+  ASSERT_TRUE(curve.Update(5 * kSecond, 100));
+  ASSERT_TRUE(curve.Update(3 * kSecond, 20));
+  EXPECT_DOUBLE_EQ(curve.PhaseAt(6 * kSecond), 30 + 60);
+  int64_t at = 10 * kSecond;
+  size_t accepted = 0;
+  while (curve.Update(at++, 5) && accepted < 2 * RateCurve::kMaxSegments) ++accepted;
+  EXPECT_LT(accepted, RateCurve::kMaxSegments);
+}
+
+TEST(TotalScheduleTest, ConstantRequestsOfAllWorkersAreTheWholeRate) {
+  std::vector<int64_t> all;
+  for (uint32_t worker = 0; worker < 7; ++worker) {
+    TotalSchedule schedule(1000, false, worker, 7, 1);
+    const std::vector<int64_t> own = TakeAll(&schedule, 3 * kSecond - 1);
+    all.insert(all.end(), own.begin(), own.end());
+  }
+  std::sort(all.begin(), all.end());
+  ASSERT_EQ(all.size(), 3000u);
+  for (size_t r = 0; r < all.size(); ++r) {
+    EXPECT_NEAR(static_cast<double>(all[r]), static_cast<double>(r) * 1e6, 1) << r;
+  }
+}
+
+TEST(TotalScheduleTest, BacklogRemembersIntendedTimesAcrossChangesOfRate) {
+  TotalSchedule schedule(100, false, 0, 1, 1);
+  uint64_t dropped = 0;
+  schedule.Advance(kSecond - 1, &dropped);
+  EXPECT_EQ(schedule.backlog(), 100u);
+  ASSERT_TRUE(schedule.Update(kSecond, 1000));
+  const std::vector<int64_t> intended = TakeAll(&schedule, 2 * kSecond - 1);
+  ASSERT_EQ(intended.size(), 1100u);
+  EXPECT_EQ(intended[50], 500'000'000);
+  EXPECT_EQ(intended[100], kSecond);
+  EXPECT_NEAR(static_cast<double>(intended[600]), 1.5e9, 2);
+}
+
+TEST(TotalScheduleTest, ChangeInThePastLeavesWhatWasDue) {
+  TotalSchedule schedule(1000, false, 0, 1, 1);
+  uint64_t dropped = 0;
+  EXPECT_EQ(schedule.Advance(2 * kSecond, &dropped), 2001u);
+  ASSERT_TRUE(schedule.Update(kSecond, 0));
+  EXPECT_EQ(schedule.backlog(), 2001u);
+  EXPECT_EQ(schedule.NextDue(), kNever);
+}
+
+TEST(TotalScheduleTest, BacklogIsBoundedAndTheOldestAreDropped) {
+  TotalSchedule schedule(1e8, false, 0, 1, 1);
+  uint64_t dropped = 0;
+  const uint64_t due = schedule.Advance(kSecond / 8, &dropped);
+  EXPECT_EQ(schedule.backlog(), TotalSchedule::kMaxBacklog);
+  EXPECT_EQ(due, schedule.backlog() + dropped);
+  EXPECT_EQ(schedule.OldestIntended(), static_cast<int64_t>(dropped) * 10);
+}
+
+TEST(TotalScheduleTest, PoissonStreamsOfWorkersDifferAndRepeat) {
+  TotalSchedule first(1000, true, 0, 2, 42);
+  TotalSchedule again(1000, true, 0, 2, 42);
+  TotalSchedule second(1000, true, 1, 2, 42);
+  const std::vector<int64_t> a = TakeAll(&first, 100 * kSecond);
+  EXPECT_EQ(a, TakeAll(&again, 100 * kSecond));
+  const std::vector<int64_t> b = TakeAll(&second, 100 * kSecond);
+  EXPECT_NE(a, b);
+  EXPECT_NEAR(static_cast<double>(a.size()), 50'000, 900);  // four standard deviations
+  EXPECT_NEAR(static_cast<double>(b.size()), 50'000, 900);
+  // Exponential gaps: 1/e of them are longer than the mean.
+  size_t longer = 0;
+  for (size_t i = 1; i < a.size(); ++i) longer += a[i] - a[i - 1] > 2'000'000 ? 1 : 0;
+  EXPECT_NEAR(static_cast<double>(longer) / static_cast<double>(a.size()), std::exp(-1), 0.01);
+}
+
+TEST(TotalScheduleTest, DroppingTheBacklogGoesOnWithTheNextRequest) {
+  for (const bool poisson : {false, true}) {
+    TotalSchedule schedule(100, poisson, 0, 1, 3);
+    uint64_t dropped = 0;
+    schedule.Advance(kSecond, &dropped);
+    const int64_t next = schedule.NextDue();
+    EXPECT_GT(schedule.DropBacklog(), 50u);
+    schedule.Advance(next, &dropped);
+    EXPECT_EQ(schedule.OldestIntended(), next);
+  }
+}
+
+TEST(PhaseOffsetTest, SpreadsConsecutiveConnectionsEvenly) {
+  std::vector<double> offsets;
+  for (uint64_t k = 0; k < 1000; ++k) offsets.push_back(PhaseOffset(k));
+  std::sort(offsets.begin(), offsets.end());
+  EXPECT_GE(offsets.front(), 0);
+  EXPECT_LT(offsets.back(), 1);
+  for (size_t i = 1; i < offsets.size(); ++i) EXPECT_LT(offsets[i] - offsets[i - 1], 0.003);
+}
+
+}  // namespace
+}  // namespace loadstar::worker
