@@ -28,20 +28,29 @@ namespace loadstar::rpc {
 // call, Finish or TryCancel, so holding mutex_ there cannot deadlock; (3) OnCancel always finishes, else
 // Server::Shutdown hangs (grpc#39114).
 template <class Request, class Response>
-class BidiServer final : public grpc::ServerBidiReactor<Request, Response> {
+class BidiServer final : public grpc::ServerBidiReactor<Request, Response>,
+                         public std::enable_shared_from_this<BidiServer<Request, Response>> {
  public:
   struct Callbacks {
     // True: read on. False: not before Resume().
-    std::function<bool(Request message)> on_message;
+    std::function<bool(BidiServer& stream, Request message)> on_message;
     std::function<void()> on_done;
   };
 
+  // Made, to be made known somewhere before the first message comes; Begin() must follow at once.
+  static std::shared_ptr<BidiServer> Create(grpc::CallbackServerContext* context, Callbacks callbacks,
+                                            size_t queue_max = 1024) {
+    return std::shared_ptr<BidiServer>(new BidiServer(context, std::move(callbacks), queue_max));
+  }
+  void Begin() {
+    absl::MutexLock lock(&mutex_);
+    self_ = this->shared_from_this();
+    this->StartRead(&incoming_);
+  }
   static std::shared_ptr<BidiServer> Start(grpc::CallbackServerContext* context, Callbacks callbacks,
                                            size_t queue_max = 1024) {
-    auto stream = std::shared_ptr<BidiServer>(new BidiServer(context, std::move(callbacks), queue_max));
-    absl::MutexLock lock(&stream->mutex_);
-    stream->self_ = stream;
-    stream->StartRead(&stream->incoming_);
+    auto stream = Create(context, std::move(callbacks), queue_max);
+    stream->Begin();
     return stream;
   }
   grpc::ServerBidiReactor<Request, Response>* reactor() { return this; }
@@ -104,7 +113,7 @@ class BidiServer final : public grpc::ServerBidiReactor<Request, Response> {
       resume_asked_ = false;
     }
     // Only this reaction touches incoming_ until the next read is started.
-    const bool read_on = callbacks_.on_message(std::move(incoming_));
+    const bool read_on = callbacks_.on_message(*this, std::move(incoming_));
     incoming_ = Request();
     absl::MutexLock lock(&mutex_);
     if (finished_) return;

@@ -34,21 +34,30 @@ enum class Pulled {
 // Invariants: (1) at most one of pull and write is outstanding; (2) a gRPC operation is only started with mutex_ held
 // and finished_ false; (3) OnCancel always finishes, else Server::Shutdown hangs.
 template <class Response>
-class PullWriter final : public grpc::ServerWriteReactor<Response> {
+class PullWriter final : public grpc::ServerWriteReactor<Response>,
+                         public std::enable_shared_from_this<PullWriter<Response>> {
  public:
   using Source = std::function<Pulled(Response* message, absl::Status* end)>;
   // Runs a task soon, on a thread that may block; false when it takes no more.
   using Executor = std::function<bool(std::function<void()> task)>;
 
+  // Made, to be made known somewhere before the first pull; Begin() must follow at once.
+  static std::shared_ptr<PullWriter> Create(grpc::CallbackServerContext* context, Executor executor, Source source,
+                                            std::function<void()> on_done) {
+    return std::shared_ptr<PullWriter>(
+        new PullWriter(context, std::move(executor), std::move(source), std::move(on_done)));
+  }
+  void Begin() {
+    {
+      absl::MutexLock lock(&mutex_);
+      self_ = this->shared_from_this();
+    }
+    Wake();
+  }
   static std::shared_ptr<PullWriter> Start(grpc::CallbackServerContext* context, Executor executor, Source source,
                                            std::function<void()> on_done) {
-    auto stream = std::shared_ptr<PullWriter>(
-        new PullWriter(context, std::move(executor), std::move(source), std::move(on_done)));
-    {
-      absl::MutexLock lock(&stream->mutex_);
-      stream->self_ = stream;
-    }
-    stream->Wake();
+    auto stream = Create(context, std::move(executor), std::move(source), std::move(on_done));
+    stream->Begin();
     return stream;
   }
   grpc::ServerWriteReactor<Response>* reactor() { return this; }
@@ -113,11 +122,7 @@ class PullWriter final : public grpc::ServerWriteReactor<Response> {
       : executor_(std::move(executor)), source_(std::move(source)), on_done_(std::move(on_done)), context_(context) {}
 
   void SchedulePull() {
-    std::shared_ptr<PullWriter> self;
-    {
-      absl::MutexLock lock(&mutex_);
-      self = self_;
-    }
+    auto self = this->shared_from_this();
     if (executor_([self] { self->Pull(); })) return;
     Settle(Pulled::kEnd, absl::ResourceExhaustedError("the coordinator has too many readers; try again"));
   }

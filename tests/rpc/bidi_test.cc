@@ -42,21 +42,14 @@ class Service final : public v1::AgentService::CallbackService {
 
   grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>* Session(
       grpc::CallbackServerContext* context) override {
-    auto holder = std::make_shared<std::weak_ptr<Server>>();
-    auto ready = std::make_shared<absl::Notification>();
-    auto stream = Server::Start(context,
-                                {[this, holder, ready](v1::SessionRequest request) {
-                                   ready->WaitForNotification();
-                                   auto self = holder->lock();
-                                   return on_message(self.get(), std::move(request));
-                                 },
-                                 [this] {
-                                   absl::MutexLock lock(&mutex_);
-                                   ++done;
-                                 }},
-                                queue_max);
-    *holder = stream;
-    ready->Notify();
+    auto stream = Server::Start(
+        context,
+        {[this](Server& self, v1::SessionRequest request) { return on_message(&self, std::move(request)); },
+         [this] {
+           absl::MutexLock lock(&mutex_);
+           ++done;
+         }},
+        queue_max);
     absl::MutexLock lock(&mutex_);
     streams_.push_back(stream);
     return stream->reactor();

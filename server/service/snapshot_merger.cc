@@ -1,0 +1,52 @@
+#include "server/service/snapshot_merger.h"
+
+#include <algorithm>
+
+namespace loadstar::server {
+
+bool SnapshotMerger::Add(v1::Snapshot snapshot) {
+  if (!begun_) from_elapsed_s_ = snapshot.from_elapsed_s();
+  begun_ = true;
+  if (!figures_.AddLater(snapshot.figures())) return false;
+  for (const v1::EndpointFigures& endpoint : snapshot.endpoints()) {
+    if (!endpoints_[{endpoint.node(), endpoint.endpoint()}].AddLater(endpoint)) return false;
+  }
+  for (const v1::WorkerUsage& usage : snapshot.workers()) {
+    v1::WorkerUsage& sum = workers_[usage.worker_index()];
+    sum.set_worker_index(usage.worker_index());
+    sum.set_cpu_ns(sum.cpu_ns() + usage.cpu_ns());
+    sum.set_loop_max_ns(std::max(sum.loop_max_ns(), usage.loop_max_ns()));
+    sum.set_rss_bytes(usage.rss_bytes());
+  }
+  missing_agents_.insert(snapshot.missing_agents().begin(), snapshot.missing_agents().end());
+  last_ = std::move(snapshot);
+  return true;
+}
+
+v1::Snapshot SnapshotMerger::Take() {
+  v1::Snapshot merged = std::move(last_);
+  merged.set_from_elapsed_s(from_elapsed_s_);
+  figures_.ToProto(merged.mutable_figures());
+  merged.clear_endpoints();
+  for (const auto& [name, figures] : endpoints_) {
+    v1::EndpointFigures* endpoint = merged.add_endpoints();
+    figures.ToProto(endpoint);
+    endpoint->set_node(name.first);
+    endpoint->set_endpoint(name.second);
+  }
+  merged.clear_workers();
+  for (const auto& [index, usage] : workers_) *merged.add_workers() = usage;
+  merged.mutable_missing_agents()->Assign(missing_agents_.begin(), missing_agents_.end());
+  const auto percentiles = [](const metrics::Histogram& histogram, v1::Percentiles* to) {
+    *to = histogram.ToPercentiles();
+  };
+  merged.clear_latency();
+  merged.clear_service_time();
+  merged.clear_schedule_lag();
+  if (!figures_.latency().empty()) percentiles(figures_.latency(), merged.mutable_latency());
+  if (!figures_.service_time().empty()) percentiles(figures_.service_time(), merged.mutable_service_time());
+  if (!figures_.schedule_lag().empty()) percentiles(figures_.schedule_lag(), merged.mutable_schedule_lag());
+  return merged;
+}
+
+}  // namespace loadstar::server
