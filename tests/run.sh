@@ -80,7 +80,7 @@ configure_and_build() {
 }
 
 # ninja_targets PRESET REGEX: phony names of programs that match.
-ninja_targets() { ninja -C "build/$1" -t targets all 2>/dev/null | sed -n 's/: phony$//p' | grep -E "$2" | grep -v /; }
+ninja_targets() { ninja -C "build/$1" -t targets all 2>/dev/null | sed -n 's/: phony$//p' | grep -E "$2" | grep -Ev "^cmake_|/"; }
 
 # suite PRESET SECONDS CTEST_ARGUMENT...
 suite() {
