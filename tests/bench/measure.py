@@ -69,7 +69,7 @@ class Watcher(threading.Thread):
             "worker_cpu_share": round(sum(worker.cpu_ns for worker in snapshot.workers) / 1e9, 3),
         }
         for node in snapshot.nodes:
-            self.figures["per_node"].setdefault(node.node, {})["node"] = node.connections
+            self.figures["per_node"].setdefault(node.node.rsplit("/", 1)[-1], {})["node"] = node.connections
         held = self.figures["witness_workers"]
         if held:
             self.figures["worker_rss_bytes_per_connection"] = round(self.figures["worker_rss_bytes"] / held)

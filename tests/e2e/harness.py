@@ -330,10 +330,6 @@ class Cluster:
             raise AssertionError(f"export failed: {done}")
         return Results(folder)
 
-    def node_metrics(self, node):
-        """What a node says of itself on /metrics: {metric: total over its samples without a process label}."""
-        return scrape(node.api_address)
-
     def workers(self, agent="local"):
         return [pid for pid, name in children_of(self.processes[agent].pid) if name.startswith("loadstar-worke")]
 
@@ -370,6 +366,11 @@ def scrape(address):
         if match and not line.startswith("#"):
             figures[(match.group(1), match.group(2) or "")] = float(match.group(3))
     return figures
+
+
+def node_total(node, name):
+    """A counter or gauge of loadstar-target, over all its processes."""
+    return int(scrape(node.api_address)[(f"loadstar_target_{name}", '{process="total"}')])
 
 
 class Results:

@@ -25,7 +25,7 @@ thresholds: [connections.peak >= {self.CONNECTIONS}]
             snapshot = message.snapshot
             if message.HasField("snapshot") and snapshot.to_elapsed_s == 6:
                 workers = snapshot.figures.gauges.connections_established
-                nodes = {node.node: node.connections for node in snapshot.nodes}
+                nodes = {node.node.rsplit("/", 1)[-1]: node.connections for node in snapshot.nodes}
                 kernel = {node.name: harness.established_on(node.listen_address.rsplit(":", 1)[1]) for node in stack.nodes}
         share = self.CONNECTIONS // 4
         self.assertEqual(workers, self.CONNECTIONS)
