@@ -1,0 +1,212 @@
+#include "target/node_server.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace loadstar::target {
+namespace {
+
+// Delayed answers of one connection beyond which it is not read, and of all of them beyond which the next one is
+// closed.
+constexpr size_t kDelayedPerConnection = 256 * 1024;
+constexpr size_t kDelayedTotal = 64 * 1024 * 1024;
+constexpr int64_t kAcceptLogInterval_ns = 10'000'000'000;
+
+// The shortest request line that gets the longest answer is tools/list; it multiplies its bytes by less than 16.
+static_assert(NodeServer::kReceiveBuffer * 16 + NodeServer::kLineMax * 8 < NodeServer::kSendQueueLimit);
+
+std::string_view Text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+NodeServer::NodeServer(net::Loop* loop, ProcessCells* cells, const FaultCells* faults, NodeServerOptions options)
+    : loop_(loop),
+      cells_(cells),
+      faults_(faults),
+      options_(std::move(options)),
+      rpc_(options_.name, LOADSTAR_VERSION),
+      connections_(options_.max_sockets),
+      delayed_(kDelayedTotal) {}
+
+absl::Status NodeServer::ApplyFaults() {
+  delay_ns_ = faults_->delay_ns.load();
+  request_faults_.error.SetRatio(faults_->error_ratio.load());
+  request_faults_.close.SetRatio(faults_->close_ratio.load());
+  const bool refuse = faults_->refuse.load();
+  if (refuse && listener_ != net::kNoSocket) {
+    loop_->Close(std::exchange(listener_, net::kNoSocket));
+  } else if (!refuse && listener_ == net::kNoSocket) {
+    absl::StatusOr<net::SocketId> id = loop_->Listen(options_.listen, /*share_port=*/true, options_.backlog, this, 0);
+    if (!id.ok()) {
+      return id.status();
+    }
+    listener_ = *id;
+  }
+  return absl::OkStatus();
+}
+
+int64_t NodeServer::ReleaseDelayed(int64_t now_ns) {
+  delayed_.Release(now_ns, [this](net::SocketId id, std::string_view bytes) {
+    if (SendNow(id, bytes)) {
+      UpdateReading(id);
+    }
+  });
+  return delayed_.NextDue();
+}
+
+net::SocketHandler::Accepted NodeServer::OnAccepted(uint64_t /*tag*/, net::SocketId id) {
+  Connection& connection = connections_[id];
+  connection.open = true;
+  connection.protocol = options_.protocol;
+  cells_->accepted.Add(1);
+  cells_->connections.Add(1);
+  return {this, 0};
+}
+
+void NodeServer::OnAcceptFailed(uint64_t /*tag*/, int error) {
+  cells_->accept_failures.Add(1);
+  if (loop_->now_ns() >= next_accept_log_ns_) {
+    next_accept_log_ns_ = loop_->now_ns() + kAcceptLogInterval_ns;
+    spdlog::warn(
+        "target: event=accept_failed errno={} error=\"{}\" failures={} remedy=\"raise the descriptor limit (ulimit -n) "
+        "or --processes\"",
+        error, std::strerror(error), cells_->accept_failures.Get());  // NOLINT(concurrency-mt-unsafe): one thread
+  }
+}
+
+void NodeServer::OnReceived(uint64_t /*tag*/, net::SocketId id, std::span<const std::byte> bytes) {
+  cells_->bytes_received.Add(bytes.size());
+  Connection& connection = connections_[id];
+  if (connection.protocol == Protocol::kAuto) {
+    connection.protocol = Text(bytes).front() == '{' ? Protocol::kMcpTcp : Protocol::kTcp;
+  }
+  answers_.clear();
+  const bool live_on = connection.protocol == Protocol::kMcpTcp ? AnswerLines(id, Text(bytes)) : Echo(id, Text(bytes));
+  Deliver(id);
+  if (!live_on && connections_[id].open) {
+    CloseConnection(id);
+  }
+}
+
+void NodeServer::OnDrained(uint64_t /*tag*/, net::SocketId id) { UpdateReading(id); }
+
+void NodeServer::OnClosed(uint64_t /*tag*/, net::SocketId id, int error) {
+  if (error != 0) {
+    cells_->CountError(error == ECONNRESET ? ErrorKind::kReset : ErrorKind::kTransport);
+  }
+  Forget(id);
+}
+
+bool NodeServer::Echo(net::SocketId id, std::string_view bytes) {
+  uint64_t requests = 1;
+  if (options_.tcp_payload > 0) {
+    uint32_t& partial = connections_[id].payload_bytes;
+    const uint64_t sum = uint64_t{partial} + bytes.size();
+    requests = sum / options_.tcp_payload;
+    partial = static_cast<uint32_t>(sum % options_.tcp_payload);
+  }
+  cells_->requests.Add(requests);
+  answers_.append(bytes);
+  for (; requests > 0; --requests) {
+    if (request_faults_.close.Hits()) {
+      cells_->CountError(ErrorKind::kInjectedClose);
+      answers_.clear();
+      return false;
+    }
+    if (request_faults_.error.Hits()) {
+      cells_->CountError(ErrorKind::kInjectedError);
+      answers_[0] = static_cast<char>(~answers_[0]);
+    }
+    if (request_faults_.idle()) {
+      break;
+    }
+  }
+  return true;
+}
+
+bool NodeServer::AnswerLines(net::SocketId id, std::string_view bytes) {
+  const LineSplitter::Result result =
+      connections_[id].lines.Feed(bytes, kLineMax, [this](std::string_view line) { return AnswerLine(line); });
+  if (result == LineSplitter::Result::kTooLong) {
+    cells_->CountError(ErrorKind::kLineTooLong);
+  }
+  return result == LineSplitter::Result::kMore;
+}
+
+bool NodeServer::AnswerLine(std::string_view line) {
+  if (line.find_first_not_of(" \t\r") == std::string_view::npos) {
+    return true;
+  }
+  const RpcOutcome outcome = rpc_.Answer(line, &request_faults_, &answers_);
+  if (outcome.answered) {
+    answers_.push_back('\n');
+  }
+  if (outcome.request) {
+    cells_->requests.Add(1);
+  }
+  if (outcome.handshake) {
+    cells_->handshakes.Add(1);
+  }
+  if (outcome.error) {
+    cells_->CountError(*outcome.error);
+  }
+  return !outcome.close;
+}
+
+void NodeServer::Deliver(net::SocketId id) {
+  if (answers_.empty()) {
+    return;
+  }
+  if (delay_ns_ == 0 && !delayed_.Holds(id)) {
+    if (!SendNow(id, answers_)) {
+      return;
+    }
+  } else if (!delayed_.Push(id, loop_->now_ns() + delay_ns_, answers_)) {
+    Overload(id);
+    return;
+  }
+  UpdateReading(id);
+}
+
+bool NodeServer::SendNow(net::SocketId id, std::string_view bytes) {
+  const size_t queued = loop_->QueuedBytes(id);
+  if (loop_->Send(id, std::as_bytes(std::span(bytes.data(), bytes.size())))) {
+    cells_->bytes_sent.Add(bytes.size());
+    return true;
+  }
+  if (queued + bytes.size() > kSendQueueLimit) {
+    Overload(id);
+  }
+  return false;  // else the peer is gone and OnClosed is on its way
+}
+
+void NodeServer::UpdateReading(net::SocketId id) {
+  if (loop_->QueuedBytes(id) > 0 || delayed_.Bytes(id) > kDelayedPerConnection) {
+    loop_->PauseReceive(id);
+  } else {
+    loop_->ResumeReceive(id);
+  }
+}
+
+void NodeServer::Overload(net::SocketId id) {
+  cells_->CountError(ErrorKind::kOverload);
+  CloseConnection(id);
+}
+
+void NodeServer::CloseConnection(net::SocketId id) {
+  loop_->Close(id);
+  Forget(id);
+}
+
+void NodeServer::Forget(net::SocketId id) {
+  connections_[id] = Connection{};
+  delayed_.Forget(id);
+  cells_->connections.Set(cells_->connections.Get() - 1);
+}
+
+}  // namespace loadstar::target
