@@ -38,7 +38,7 @@ std::string_view ToString(NodeState state) {
 }
 
 // Rows as in the header's table.
-const std::array<NodeMachine::Transition, 29> NodeMachine::kTransitions = {{
+const std::array<NodeMachine::Transition, 30> NodeMachine::kTransitions = {{
     {NodeState::kStopped, Event::kBegin, NodeState::kStarting},
     {NodeState::kStopped, Event::kBegin, NodeState::kUnhealthy},  // adopted
     {NodeState::kStopped, Event::kGone, NodeState::kBackoff},     // adopted, but gone
@@ -68,6 +68,7 @@ const std::array<NodeMachine::Transition, 29> NodeMachine::kTransitions = {{
     {NodeState::kStopping, Event::kGivenUp, NodeState::kFailed},
     {NodeState::kFailed, Event::kBegin, NodeState::kStarting},
     {NodeState::kFailed, Event::kStop, NodeState::kStopped},
+    {NodeState::kFailed, Event::kStop, NodeState::kStopping},
 }};
 
 NodeMachine::NodeMachine(const v1::NodeSpec& spec)
@@ -99,7 +100,7 @@ void NodeMachine::Spawn(NodeActions* actions) {
 
 NodeActions NodeMachine::Begin(int64_t now_ns) {
   NodeActions actions;
-  if (state_ != NodeState::kStopped && state_ != NodeState::kFailed) return actions;
+  if ((state_ != NodeState::kStopped && state_ != NodeState::kFailed) || pid_ != 0) return actions;
   Move(Event::kBegin, NodeState::kStarting, "", &actions);
   ever_healthy_ = false;
   stop_asked_ = false;
@@ -185,9 +186,11 @@ NodeActions NodeMachine::OnGone(const std::string& cause, bool clean, int64_t no
         BackOffOrFail(Event::kGone, message_, false, now_ns, &actions);
       }
       break;
+    case NodeState::kFailed:
+      pid_ = 0;  // given up, and gone after all
+      break;
     case NodeState::kBackoff:
     case NodeState::kStopped:
-    case NodeState::kFailed:
       break;  // nothing was there
   }
   return actions;
@@ -228,8 +231,18 @@ NodeActions NodeMachine::Stop(int64_t now_ns) {
     case NodeState::kStopped:
       break;
     case NodeState::kBackoff:
-    case NodeState::kFailed:
       Move(Event::kStop, NodeState::kStopped, "", &actions);
+      break;
+    case NodeState::kFailed:
+      if (pid_ == 0) {
+        Move(Event::kStop, NodeState::kStopped, "", &actions);
+      } else {
+        stop_asked_ = true;
+        Move(Event::kStop, NodeState::kStopping, "", &actions);
+        actions.kill = true;
+        give_up_ns_ = now_ns + kGiveUpNs;
+        timer_ns_ = now_ns + kKillAgainNs;
+      }
       break;
     case NodeState::kStarting:
     case NodeState::kHealthy:

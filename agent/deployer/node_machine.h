@@ -43,8 +43,8 @@ struct NodeActions {
 //              stop timeout               STOPPING   (kill, again and again)
 //              given up                   FAILED     (30 s after SIGKILL: the message names what is left)
 //              stop                       STOPPING   (will be STOPPED)
-//   FAILED     begin                      STARTING   (spawn)
-//              stop                       STOPPED
+//   FAILED     begin                      STARTING   (spawn); nothing while a process is left that was given up
+//              stop                       STOPPED; STOPPING (kill) while a process is left
 //
 // [1] A node that was never healthy is tried again only until its start timeout is over, and not at all when the start
 //     itself failed (no such program, port taken): that does not mend itself.
@@ -94,7 +94,7 @@ class NodeMachine {
     Event event;
     NodeState to;
   };
-  static const std::array<Transition, 29> kTransitions;
+  static const std::array<Transition, 30> kTransitions;
 
   void Move(Event event, NodeState to, std::string message, NodeActions* actions);
   void Spawn(NodeActions* actions);

@@ -30,10 +30,13 @@ bool TakeLabels(std::string_view* text, std::string_view* process) {
       return true;
     }
     const size_t equals = text->find('=');
-    if (equals == std::string_view::npos || equals + 1 >= text->size() || (*text)[equals + 1] != '"') return false;
+    if (equals == std::string_view::npos) return false;
     std::string_view name = text->substr(0, equals);
     while (!name.empty() && IsBlank(name.back())) name.remove_suffix(1);
-    text->remove_prefix(equals + 2);
+    text->remove_prefix(equals + 1);
+    SkipBlanks(text);
+    if (text->empty() || text->front() != '"') return false;
+    text->remove_prefix(1);
     size_t end = 0;
     while (end < text->size() && (*text)[end] != '"') end += (*text)[end] == '\\' ? 2 : 1;
     if (end >= text->size()) return false;

@@ -1,0 +1,106 @@
+#include "agent/host/host_facts.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace loadstar::agent {
+namespace {
+
+class HostFactsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "loadstar-host-XXXXXX";
+    root_ = mkdtemp(pattern.data());
+    Put("meminfo", "MemTotal: 16777216 kB\nMemFree: 1 kB\nMemAvailable: 8388608 kB\n");
+    Put("sys/fs/nr_open", "1048576\n");
+    Put("sys/fs/file-max", "9223372036854775807\n");
+    Put("sys/fs/file-nr", "2048\t0\t9223372036854775807\n");
+    Put("sys/net/ipv4/ip_local_port_range", "32768\t60999\n");
+    Put("sys/net/ipv4/tcp_mem", "100000\t200000\t400000\n");
+    Put("sys/net/core/somaxconn", "4096\n");
+    Put("net/sockstat", "sockets: used 1\nTCP: inuse 5 orphan 0 tw 12 alloc 9 mem 2\n");
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  void Put(const std::string& path, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(root_ + "/" + path).parent_path());
+    std::ofstream(root_ + "/" + path) << text;
+  }
+  v1::HostFacts Read(uint64_t hard = 20'000) { return ReadHostFacts(os::Proc(root_), {.soft = 1024, .hard = hard}); }
+  v1::Capacity Capacity() { return ComputeCapacity(Read(), ReadHostUse(os::Proc(root_))); }
+
+  std::string root_;
+};
+
+TEST_F(HostFactsTest, ReadsTheKernelsFigures) {
+  const v1::HostFacts host = Read();
+  EXPECT_EQ(host.memory_bytes(), 16ull << 30);
+  EXPECT_EQ(host.memory_available_bytes(), 8ull << 30);
+  EXPECT_EQ(host.descriptors_per_process(), 20'000u);
+  EXPECT_EQ(host.port_first(), 32'768u);
+  EXPECT_EQ(host.port_last(), 60'999u);
+  EXPECT_EQ(host.somaxconn(), 4'096u);
+  EXPECT_EQ(host.time_wait(), 12u);
+  EXPECT_EQ(host.tcp_memory_bytes(), 400'000u * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)));
+  EXPECT_FALSE(host.has_conntrack_max());
+  EXPECT_GE(host.cores(), 1u);
+  EXPECT_EQ(Read(5'000'000).descriptors_per_process(), 1'048'576u);
+}
+
+TEST_F(HostFactsTest, CapacityNamesTheLimitThatBinds) {
+  EXPECT_EQ(Capacity().per_address_pair(), 14'116u);
+  EXPECT_EQ(Capacity().per_worker(), 20'000u - kWorkerReserve);
+  EXPECT_EQ(Capacity().binding_limit(), "tcp memory");
+  EXPECT_EQ(Capacity().connections(), 400'000u * 4096 / kTcpMemoryPerConnection);
+  Put("meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1048576 kB\n");
+  EXPECT_EQ(Capacity().binding_limit(), "memory");
+  EXPECT_EQ(Capacity().connections(), (1ull << 30) / kMemoryPerConnection);
+  Put("sys/net/netfilter/nf_conntrack_max", "65536\n");
+  Put("sys/net/netfilter/nf_conntrack_count", "536\n");
+  EXPECT_EQ(Capacity().binding_limit(), "conntrack");
+  EXPECT_EQ(Capacity().connections(), 65'000u);
+  Put("sys/fs/file-max", "100000\n");
+  EXPECT_EQ(Capacity().binding_limit(), "descriptors");
+  EXPECT_EQ(Capacity().connections(), (100'000u - 2'048u) / 2);
+}
+
+TEST_F(HostFactsTest, WhatCannotBeReadIsNoLimit) {
+  std::filesystem::remove_all(root_ + "/sys");
+  std::filesystem::remove_all(root_ + "/net");
+  const v1::Capacity capacity = Capacity();
+  EXPECT_EQ(capacity.binding_limit(), "memory");
+  EXPECT_EQ(capacity.per_address_pair(), 0u);
+}
+
+TEST_F(HostFactsTest, TellsConfigurationAlwaysAndFluctuationFromATenthOn) {
+  const v1::HostFacts before = Read();
+  v1::HostFacts now = before;
+  EXPECT_FALSE(DiffersWorthTelling(before, now));
+  now.set_memory_available_bytes(before.memory_available_bytes() / 100 * 95);
+  now.set_time_wait(900);
+  EXPECT_FALSE(DiffersWorthTelling(before, now));
+  now.set_memory_available_bytes(before.memory_available_bytes() / 100 * 85);
+  EXPECT_TRUE(DiffersWorthTelling(before, now));
+  now = before;
+  now.set_somaxconn(128);
+  EXPECT_TRUE(DiffersWorthTelling(before, now));
+  now = before;
+  now.set_time_wait(50'000);
+  EXPECT_TRUE(DiffersWorthTelling(before, now));
+}
+
+TEST(HostFacts, ThisHostHasACapacity) {
+  const os::Proc proc;
+  const v1::HostFacts host = ReadHostFacts(proc, *os::ReadDescriptorLimit());
+  const v1::Capacity capacity = ComputeCapacity(host, ReadHostUse(proc));
+  EXPECT_GT(capacity.connections(), 0u);
+  EXPECT_NE(capacity.binding_limit(), "");
+  EXPECT_GT(capacity.per_worker(), 0u);
+  EXPECT_GT(capacity.per_address_pair(), 0u);
+}
+
+}  // namespace
+}  // namespace loadstar::agent
