@@ -94,6 +94,7 @@ void CompleteOpen(v1::RequestsSpec* requests, uint64_t peak, Report* report) {
     return report->Add(kRate, "the rate is no number above zero", "Leave requests out to only hold connections");
   }
   const bool per_connection = requests->rate_scope() == v1::RATE_SCOPE_PER_CONNECTION;
+  if (per_connection && report->Spoilt("load.connections")) return;
   const double total = requests->rate_per_s() * (per_connection ? static_cast<double>(std::max<uint64_t>(peak, 1)) : 1);
   if (total > kMaxRequestsPerSecond) {
     report->Add(kRate, Cat(FormatRate(total), " in all is absurd"),

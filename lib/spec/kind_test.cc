@@ -26,6 +26,7 @@ constexpr std::array kTargetKeys = {
     KeyInfo{"protocol", "tcp or mcp-tcp", "", "what is spoken on each connection"},
     KeyInfo{"tcp", "a mapping such as {payload: 64}", "{payload: 64}", "settings of the protocol tcp"},
     KeyInfo{"mcp", "a mapping such as {method: ping}", "{method: ping}", "settings of the protocol mcp-tcp"},
+    KeyInfo{"tls", "", "", "encryption of the connections", false},
 };
 constexpr std::array kTcpKeys = {
     KeyInfo{"payload", "a size such as 64 or 4KiB", "64", "bytes of each request and of its echo"},

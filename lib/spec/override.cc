@@ -80,11 +80,26 @@ class Application {
   }
 
  private:
-  void Fail(Flaw flaw) { report_.AddAt(Place{index_, 0, 0}, override_.path, std::move(flaw)); }
+  void Fail(Flaw flaw) {
+    report_.AddAt(Place{index_, 0, 0}, override_.path, std::move(flaw));
+    // What was made on the way would only be reported a second time, as unknown or incomplete.
+    if (made_in_ == nullptr) return;
+    if (made_in_->kind == Node::Kind::kMapping) made_in_->keys.pop_back();
+    made_in_->items.pop_back();
+  }
 
-  // The node one step below, made when it is missing; nullptr with a problem reported when there can be none.
+  Node* Make(Node* in) {
+    if (made_in_ == nullptr) made_in_ = in;
+    Node& node = in->items.emplace_back();
+    node.place.override_index = index_;
+    return &node;
+  }
+
+  // The node one step below, made when it is missing; nullptr with a problem reported when there can be none. A node
+  // that was only just made, or left empty in the document, becomes what the path needs.
   Node* Descend(Node* node, const Step& step, std::string* so_far) {
     if (const auto* index = std::get_if<size_t>(&step)) {
+      if (node->kind == Node::Kind::kNull) node->kind = Node::Kind::kSequence;
       if (node->kind != Node::Kind::kSequence) return Mismatch(*node, "a list", *so_far);
       if (*index > node->items.size()) {
         Fail({Cat(*so_far, " has ", node->items.size(), " items; there is no [", *index, "]"),
@@ -92,18 +107,15 @@ class Application {
         return nullptr;
       }
       *so_far = Index(*so_far, *index);
-      if (*index == node->items.size()) node->items.emplace_back().place.override_index = index_;
-      return &node->items[*index];
+      return *index == node->items.size() ? Make(node) : &node->items[*index];
     }
     const std::string& key = std::get<std::string>(step);
-    // What was only just made, or left empty in the document, becomes what the path needs.
     if (node->kind == Node::Kind::kNull) node->kind = Node::Kind::kMapping;
     if (node->kind != Node::Kind::kMapping) return Mismatch(*node, "a mapping", *so_far);
     *so_far = Join(*so_far, key);
     if (Node* found = node->Find(key)) return found;
     node->keys.push_back({key, Place{index_, 0, 0}});
-    node->items.emplace_back().place.override_index = index_;
-    return &node->items.back();
+    return Make(node);
   }
 
   Node* Mismatch(const Node& node, std::string_view wanted, const std::string& so_far) {
@@ -126,6 +138,7 @@ class Application {
   const Override& override_;
   const int index_;
   Report& report_;
+  Node* made_in_ = nullptr;  // holds, as its last item, the first node that was made
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "lib/spec/reader.h"
 
+#include <algorithm>
 #include <limits>
 #include <set>
 #include <utility>
@@ -17,7 +18,9 @@ std::string Described(const Node& node) {
 
 std::vector<std::string> NamesOf(absl::Span<const KeyInfo> keys) {
   std::vector<std::string> names;
-  for (const KeyInfo& info : keys) names.emplace_back(info.name);
+  for (const KeyInfo& info : keys) {
+    if (info.supported) names.emplace_back(info.name);
+  }
   return names;
 }
 
@@ -47,9 +50,14 @@ Reader::Reader(const Node& node, std::string path, std::string_view what, absl::
   std::set<std::string_view> present;
   for (const Node::Key& key : node.keys) present.insert(key.text);
   for (const Node::Key& key : node.keys) {
-    bool known = false;
-    for (const KeyInfo& info : keys) known = known || info.name == key.text;
-    if (known) continue;
+    const auto* const info =
+        std::find_if(keys.begin(), keys.end(), [&key](const KeyInfo& known) { return known.name == key.text; });
+    if (info != keys.end() && info->supported) continue;
+    if (info != keys.end()) {
+      report->AddAt(key.place, PathOf(key.text),
+                    {Cat(key.text, " is not supported by this version"), Cat("Take it out (", info->doc, ")")});
+      continue;
+    }
     const KeyInfo* meant = nullptr;
     report->AddAt(key.place, PathOf(key.text), UnknownKey(key.text, keys, &meant));
     if (meant != nullptr && !present.contains(meant->name)) report->Spoil(PathOf(meant->name));

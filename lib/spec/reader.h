@@ -18,6 +18,7 @@ struct KeyInfo {
   std::string_view expects;   // type and unit, with an example: "a duration such as 10s"
   std::string_view fallback;  // default; empty: there is none
   std::string_view doc;       // what it means
+  bool supported = true;      // false: known, and not supported by this version
 };
 
 // A word that a value may be.

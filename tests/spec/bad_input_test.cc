@@ -1,0 +1,269 @@
+// Every bad document gets a clear error: the place, what is wrong, and what to write instead.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <string>
+
+#include "lib/spec/spec.h"
+#include "tests/spec/documents.h"
+
+namespace loadstar::spec {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct BadInput {
+  std::string name;
+  std::string yaml;
+  std::string expected;  // the whole first problem, or its beginning
+};
+
+void PrintTo(const BadInput& bad, std::ostream* out) { *out << bad.name; }
+
+class BadInputTest : public ::testing::TestWithParam<BadInput> {};
+
+TEST_P(BadInputTest, GetsOneClearError) {
+  const Parsed parsed = ParseText(GetParam().yaml);
+  ASSERT_FALSE(parsed.problems.empty());
+  EXPECT_EQ(parsed.kind, Parsed::Kind::kNone);
+  EXPECT_THAT(ToString(parsed.problems[0]), ::testing::StartsWith(GetParam().expected));
+  EXPECT_EQ(parsed.problems.size(), 1u) << ToString(parsed.problems);
+}
+
+std::string TestWith(std::string_view from, std::string_view to) { return With(kTest, from, to); }
+std::string StackWith(std::string_view from, std::string_view to) { return With(kStack, from, to); }
+
+std::string Bomb() {
+  std::string text = "a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n";
+  for (char c = 'b'; c <= 'i'; ++c) {
+    text += std::string(1, c) + ": &" + c + " [";
+    for (int i = 0; i < 9; ++i) text += std::string(i == 0 ? "*" : ", *") + static_cast<char>(c - 1);
+    text += "]\n";
+  }
+  return text;
+}
+
+std::string Nested(size_t depth) { return "a: " + std::string(depth, '[') + std::string(depth, ']') + "\n"; }
+
+std::string ManyNodes() {
+  std::string text = "a:\n";
+  for (int i = 0; i < 11'000; ++i) text += "- 1\n";
+  return text;
+}
+
+const BadInput kBadTests[] = {
+    {"UnknownKey", TestWith("  requests:", "  request:"),
+     "test.yaml:11:3: load.request: unknown key \"request\". Did you mean \"requests\" (the requests on the "
+     "connections)?"},
+    {"UnknownKeyWithoutANearOne", TestWith("  requests:", "  velocity: 1\n  requests:"),
+     "test.yaml:11:3: load.velocity: unknown key \"velocity\". Known here: connections, requests, connectTimeout"},
+    {"ListForDuration", TestWith("ramp: 5m", "ramp: [5m]"),
+     "test.yaml:9:14: load.connections[0].ramp: found a list where a duration such as 5m is expected"},
+    {"TextForMapping", TestWith("target:\n  endpoints: [127.0.0.1:9100]\n  protocol: tcp", "target: here"),
+     "test.yaml:4:9: target: found \"here\" where a mapping of the target is expected. Keys: stack, endpoints"},
+    {"MappingForList", TestWith("    - {ramp: 5m, to: 100k}\n    - {hold: 5m}", "    ramp: 5m\n    to: 100k"),
+     "test.yaml:9:5: load.connections: found a mapping where a list of stages such as"},
+    {"NoValue", TestWith("model: open", "model:"), "test.yaml:12:5: load.requests.model: the key has no value"},
+    {"BadUnit", TestWith("ramp: 5m", "ramp: 5 minute"),
+     "test.yaml:9:14: load.connections[0].ramp: \"5 minute\" contains a blank. Write 5m"},
+    {"NoUnit", TestWith("hold: 5m", "hold: 5"),
+     "test.yaml:10:14: load.connections[1].hold: \"5\" has no unit. Write 5s for seconds"},
+    {"NegativeDuration", TestWith("hold: 5m", "hold: -5m"),
+     "test.yaml:10:14: load.connections[1].hold: \"-5m\" is negative"},
+    {"NegativeConnections", TestWith("to: 100k", "to: -1"),
+     "test.yaml:9:22: load.connections[0].to: \"-1\" is negative"},
+    {"AbsurdConnections", TestWith("to: 100k", "to: 1e12"),
+     "test.yaml:9:22: load.connections[0].to: 1000G connections are absurd. At most 100M are possible"},
+    {"AbsurdDuration", TestWith("hold: 5m", "hold: 400d"),
+     "test.yaml:10:14: load.connections[1].hold: 9600h is too long. At most 744h is allowed"},
+    {"ProfileTooLong", TestWith("{hold: 5m}", "{hold: 20d}\n    - {hold: 20d}"),
+     "test.yaml:8:3: load.connections: the load profile takes 960h5m. At most 744h is allowed"},
+    {"ZeroDuration", TestWith("hold: 5m", "hold: 0s"), "test.yaml:10:14: load.connections[1].hold: a stage needs time"},
+    {"EmptyProfile", TestWith("\n    - {ramp: 5m, to: 100k}\n    - {hold: 5m}", " []"),
+     "test.yaml:8:3: load.connections: the load profile is empty. Write stages, such as"},
+    {"NoProfile", TestWith("  connections:\n    - {ramp: 5m, to: 100k}\n    - {hold: 5m}\n", ""),
+     "test.yaml:7:1: load.connections: the load profile is empty"},
+    {"ProfileOfNothing", TestWith("to: 100k", "to: 0"),
+     "test.yaml:8:3: load.connections: the load profile never has a connection"},
+    {"RampToNowhere", TestWith("{ramp: 5m, to: 100k}", "{ramp: 5m}"),
+     "test.yaml:9:7: load.connections[0].to: the ramp does not say where to"},
+    {"RampAndHold", TestWith("{hold: 5m}", "{hold: 5m, ramp: 5m, to: 5}"),
+     "test.yaml:10:7: load.connections[1]: the stage is both a ramp and a hold"},
+    {"HoldWithNumber", TestWith("{hold: 5m}", "{hold: 5m, to: 5}"),
+     "test.yaml:10:22: load.connections[1].to: a hold keeps the connections"},
+    {"StageOfNeither", TestWith("{hold: 5m}", "{}"),
+     "test.yaml:10:7: load.connections[1].ramp: the stage says neither ramp nor hold"},
+    {"UnknownProtocol", TestWith("protocol: tcp", "protocol: udp"),
+     "test.yaml:6:13: target.protocol: unknown protocol \"udp\"; known: tcp, mcp-tcp"},
+    {"LaterProtocol", TestWith("protocol: tcp", "protocol: grpc"),
+     "test.yaml:6:13: target.protocol: protocol \"grpc\" is not supported by this version"},
+    {"NoProtocol", TestWith("  protocol: tcp\n", ""),
+     "test.yaml:4:1: target.protocol: there is no known protocol. Write protocol: tcp"},
+    {"LaterTls", TestWith("protocol: tcp", "protocol: tcp\n  tls: {}"),
+     "test.yaml:7:3: target.tls: tls is not supported by this version"},
+    {"UnknownThresholdMetric", TestWith("latency.p99", "latency.p98"),
+     "test.yaml:15:5: thresholds[0]: unknown metric \"latency.p98\". Did you mean \"latency.p9"},
+    {"ThresholdNeverMeasured", TestWith("  requests:\n    model: open\n    rate: 1/s per connection\n", ""),
+     "test.yaml:12:5: thresholds[0]: latency.p99 is not measured: the test sends no requests"},
+    {"ThresholdNeverMeasuredByProtocol", TestWith("latency.p99", "handshake_time.p99"),
+     "test.yaml:15:5: thresholds[0]: handshake_time.p99 is not measured: the protocol tcp has no handshake"},
+    {"ThresholdNeverMet", TestWith("latency.p99 < 50ms", "connections.peak >= 200k"),
+     "test.yaml:15:5: thresholds[0]: the load never asks for more than 100k connections, so this cannot hold. Lower"},
+    {"ThresholdWithoutUnit", TestWith("< 50ms", "< 50"), "test.yaml:15:5: thresholds[0]: \"50\" has no unit"},
+    {"ThresholdOperator", TestWith("< 50ms", "== 50ms"), "test.yaml:15:5: thresholds[0]: unknown operator \"==\""},
+    {"StackAndEndpoints", TestWith("  protocol: tcp", "  stack: four-nodes\n  protocol: tcp"),
+     "test.yaml:5:3: target.endpoints: the target has both a stack and endpoints. Keep one of the two"},
+    {"NeitherStackNorEndpoints", TestWith("  endpoints: [127.0.0.1:9100]\n", ""),
+     "test.yaml:4:1: target: the target has neither a stack nor endpoints. Write stack: NAME or endpoints:"},
+    {"BadHost", TestWith("127.0.0.1:9100", "300.0.0.1:9100"),
+     "test.yaml:5:15: target.endpoints[0]: \"300.0.0.1\" is neither an address nor a host name"},
+    {"BadPort", TestWith("127.0.0.1:9100", "127.0.0.1:91000"),
+     "test.yaml:5:15: target.endpoints[0]: \"91000\" is no port. Ports are 1 to 65535"},
+    {"Ipv6WithoutBrackets", TestWith("127.0.0.1:9100", "\"::1:9100\""),
+     "test.yaml:5:15: target.endpoints[0]: \"::1:9100\" has an IPv6 address without brackets"},
+    {"SameEndpointTwice", TestWith("[127.0.0.1:9100]", "[127.0.0.1:9100, 127.0.0.1:9100]"),
+     "test.yaml:5:31: target.endpoints[1]: the endpoint 127.0.0.1:9100 is there twice"},
+    {"RateWithoutScope", TestWith("1/s per connection", "1/s"),
+     "test.yaml:13:11: load.requests.rate: \"1/s\" does not say whether it is per connection or total"},
+    {"AbsurdRate", TestWith("1/s per connection", "1M/s per connection"),
+     "test.yaml:13:11: load.requests.rate: 100G/s in all is absurd. At most 1G/s is possible"},
+    {"OpenWithoutRate", TestWith("\n    rate: 1/s per connection", ""),
+     "test.yaml:11:3: load.requests.rate: the open model needs a rate"},
+    {"ClosedWithRate", TestWith("model: open", "model: closed"),
+     "test.yaml:13:11: load.requests.rate: the closed model has no rate"},
+    {"OpenWithThink", TestWith("model: open", "model: open\n    think: 1s"),
+     "test.yaml:13:12: load.requests.think: the open model has no think time"},
+    {"ZeroPipeline", TestWith("model: open", "model: open\n    pipeline: 0"),
+     "test.yaml:13:15: load.requests.pipeline: pipeline is 0. Write 1 or more"},
+    {"LargePipeline", TestWith("model: open", "model: open\n    pipeline: 99999999999"),
+     "test.yaml:13:15: load.requests.pipeline: 4,294,967,295 requests in flight"},
+    {"SmallPayload", TestWith("protocol: tcp", "protocol: tcp\n  tcp: {payload: 4}"),
+     "test.yaml:7:18: target.tcp.payload: a payload of 4 bytes is out of bounds. Between 8 and 65536"},
+    {"SettingsOfAnotherProtocol", TestWith("protocol: tcp", "protocol: tcp\n  mcp: {method: ping}"),
+     "test.yaml:7:3: target.mcp: settings of mcp-tcp do not apply to the protocol tcp"},
+    {"ToolWithPing", TestWith("protocol: tcp", "protocol: mcp-tcp\n  mcp: {method: ping, tool: echo}"),
+     "test.yaml:7:29: target.mcp.tool: ping calls no tool"},
+    {"CallWithoutTool", TestWith("protocol: tcp", "protocol: mcp-tcp\n  mcp: {method: tools/call}"),
+     "test.yaml:7:3: target.mcp.tool: tools/call needs the tool's name"},
+    {"UnknownMethod", TestWith("protocol: tcp", "protocol: mcp-tcp\n  mcp: {method: tools/list}"),
+     "test.yaml:7:17: target.mcp.method: unknown method \"tools/list\""},
+    {"BadSource", TestWith("  requests:", "  sourceAddresses: [localhost]\n  requests:"),
+     "test.yaml:11:21: load.sourceAddresses[0]: \"localhost\" is no address"},
+    {"SourceRangeBackwards", TestWith("  requests:", "  sourceAddresses: [127.0.0.9-127.0.0.2]\n  requests:"),
+     "test.yaml:11:21: load.sourceAddresses[0]: \"127.0.0.9-127.0.0.2\" ends before it begins. Write 127.0.0.2-127"},
+    {"SourceRangeTooWide", TestWith("  requests:", "  sourceAddresses: [127.0.0.0-127.255.255.255]\n  requests:"),
+     "test.yaml:11:21: load.sourceAddresses[0]: \"127.0.0.0-127.255.255.255\" has 16777216 addresses; at most 4096"},
+    {"SourceTwice", TestWith("  requests:", "  sourceAddresses: [127.0.0.2, 127.0.0.1-127.0.0.3]\n  requests:"),
+     "test.yaml:11:32: load.sourceAddresses[1]: the address 127.0.0.2 is there twice"},
+    {"ReconnectOfText", TestWith("  requests:", "  reconnect: always\n  requests:"),
+     "test.yaml:11:14: load.reconnect: found \"always\" where none, or a mapping such as {initial: 100ms, max: 10s}"},
+    {"ReconnectBackwards", TestWith("  requests:", "  reconnect: {initial: 1m, max: 1s}\n  requests:"),
+     "test.yaml:11:33: load.reconnect.max: the longest delay is below the first one, 1m"},
+    {"BadName", TestWith("name: full", "name: -full"),
+     "test.yaml:3:7: name: \"-full\" is no name: lower-case letters, digits and \"-\", at most 63. Write it such as "
+     "full"},
+    {"NoName", TestWith("name: full\n", ""), "test.yaml:1:1: name: there is no name. Give one, such as my-test"},
+    {"KeyTwice", TestWith("name: full", "name: full\nname: other"),
+     "test.yaml:4:1: name: the key \"name\" is there twice. Keep one of them"},
+    {"KindOfLater", TestWith("kind: Test", "kind: TuningProfile"),
+     "test.yaml:2:7: kind: kind TuningProfile is not supported by this version"},
+    {"NoKind", TestWith("kind: Test\n", ""), "test.yaml:1:1: kind: the document does not say what it describes"},
+    {"NoApiVersion", TestWith("apiVersion: loadstar/v1\n", ""), "test.yaml:1:1: apiVersion: there is no apiVersion"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Test, BadInputTest, ::testing::ValuesIn(kBadTests),
+                         [](const auto& bad) { return bad.param.name; });
+
+const BadInput kBadStacks[] = {
+    {"DuplicateName", StackWith("name: node2", "name: node1"),
+     "test.yaml:9:11: nodes[1].name: the name \"node1\" is there twice. Give each node its own"},
+    {"DuplicateListener", StackWith("listen: 9101", "listen: 9100"),
+     "test.yaml:10:13: nodes[1].listen: 127.0.0.1:9100 is also the listener of node1 (nodes[0].listen). Give each"},
+    {"ListenerOnApi", StackWith("listen: 9101", "listen: 8080"),
+     "test.yaml:10:13: nodes[1].listen: 127.0.0.1:8080 is also the API of node1 (nodes[0].api)"},
+    {"WildcardListener", StackWith("listen: 9101", "listen: 0.0.0.0:9100"),
+     "test.yaml:10:13: nodes[1].listen: 0.0.0.0:9100 is also the listener of node1"},
+    {"NoListener", StackWith("    listen: 9101\n", ""), "test.yaml:9:5: nodes[1].listen: the node has no listener"},
+    {"BadListener", StackWith("listen: 9101", "listen: 99999"),
+     "test.yaml:10:13: nodes[1].listen: \"99999\" is no port"},
+    {"Docker", StackWith("runtime: process", "runtime: docker"),
+     "test.yaml:4:10: runtime: runtime \"docker\" is not supported by this version. Write process"},
+    {"Colima", StackWith("runtime: process", "runtime: colima"),
+     "test.yaml:4:10: runtime: runtime \"colima\" is not supported by this version"},
+    {"NoRuntime", StackWith("runtime: process\n", ""), "test.yaml:1:1: runtime: there is no known runtime"},
+    {"NoNodes", "apiVersion: loadstar/v1\nkind: Stack\nname: none\nruntime: process\nnodes: []\n",
+     "test.yaml:5:1: nodes: the stack has no nodes"},
+    {"BadPolicy", StackWith("listen: 9101", "listen: 9101\n    restart: sometimes"),
+     "test.yaml:11:14: nodes[1].restart: unknown restart \"sometimes\"; known: never, on-failure, always"},
+    {"CommandOfText", StackWith("listen: 9101", "listen: 9101\n    command: ./server --port 9101"),
+     "test.yaml:11:14: nodes[1].command: found \"./server --port 9101\" where a list such as [./server"},
+    {"ProcessesOfACommand", StackWith("listen: 9101", "listen: 9101\n    command: [./server]\n    processes: 2"),
+     "test.yaml:12:16: nodes[1].processes: only loadstar-target runs as several processes"},
+    {"HealthWithoutApi", StackWith("listen: 9101", "listen: 9101\n    health: {path: /health}"),
+     "test.yaml:11:20: nodes[1].health.path: a health path needs an API to ask"},
+    {"BadHealthPath", StackWith("api: 8080", "api: 8080\n    health: {path: health}"),
+     "test.yaml:9:20: nodes[0].health.path: \"health\" is no path. Write it such as /health"},
+    {"BadVariable", StackWith("listen: 9101", "listen: 9101\n    environment: {1A: x}"),
+     "test.yaml:11:5: nodes[1].environment: \"1A\" is no name of a variable"},
+    {"UnknownNodeKey", StackWith("listen: 9101", "listn: 9101"),
+     "test.yaml:10:5: nodes[1].listn: unknown key \"listn\". Did you mean \"listen\" (the address under load)?"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Stack, BadInputTest, ::testing::ValuesIn(kBadStacks),
+                         [](const auto& bad) { return bad.param.name; });
+
+const BadInput kBadTexts[] = {
+    {"Empty", "", "test.yaml: the document is empty"},
+    {"OnlyComment", "# nothing here\n", "test.yaml: the document is empty"},
+    {"Null", "~\n", "test.yaml:1:1: the document is empty"},
+    {"Prose", "Dear Loadstar, please.\n", "test.yaml:1:1: the document is a value, not a mapping. Begin with"},
+    {"List", "- 1\n- 2\n", "test.yaml:1:1: the document is a list, not a mapping"},
+    {"NotYaml", "a: b: c\n", "test.yaml:1:5: this is not YAML: illegal map value. Check the indentation"},
+    {"OpenBracket", "a: [1, 2\n", "test.yaml:2:1: this is not YAML: "},
+    {"Tab", "a:\n\tb: 1\n", "test.yaml:2:"},
+    {"Binary",
+     std::string("\x7f"
+                 "ELF\x02\x01\x01\0\0\0",
+                 10),
+     "test.yaml: this is no text but binary data"},
+    {"Latin1", "name: caf\xe9\n", "test.yaml: this is no text but binary data"},
+    {"Surrogate", "name: \xed\xa0\x80\n", "test.yaml: this is no text but binary data"},
+    {"TooLarge", std::string(size_t{2} << 20, 'a'), "test.yaml: the text has 2097152 bytes; at most 1 MiB is read"},
+    {"AliasBomb", Bomb(), "test.yaml:1:4: anchors (&name) are not allowed"},
+    {"Alias", "a: *b\n", "test.yaml:1:"},
+    {"Tag", "a: !!binary aGVsbG8=\n", "test.yaml:1:4: the tag \"tag:yaml.org,2002:binary\" is not allowed"},
+    {"TooDeep", Nested(40), "test.yaml:1:35: values are nested more than 32 deep"},
+    {"FarTooDeep", Nested(100'000), "test.yaml:1:35: values are nested more than 32 deep"},
+    {"TooManyValues", ManyNodes(), "test.yaml:10000:3: the document has more than 10k values"},
+    {"KeyOfAList", "? [a]\n: b\n", "test.yaml:1:3: a key is no plain text"},
+    {"TwoDocuments", "a: 1\n---\nb: 2\n", "test.yaml:3:1: there is a second document after ---"},
+};
+
+INSTANTIATE_TEST_SUITE_P(Text, BadInputTest, ::testing::ValuesIn(kBadTexts),
+                         [](const auto& bad) { return bad.param.name; });
+
+TEST(BadInput, WildcardsOnTwoAgentsAreFine) {
+  const Parsed parsed = ParseText(R"(
+apiVersion: loadstar/v1
+kind: Stack
+name: two
+runtime: process
+nodes:
+  - {name: node1, listen: 10.0.0.1:9100, api: 0.0.0.0:8080, agent: host1}
+  - {name: node2, listen: 10.0.0.2:9100, api: 10.0.0.2:8080, agent: host2}
+)");
+  EXPECT_TRUE(parsed.problems.empty()) << ToString(parsed.problems);
+}
+
+TEST(BadInput, ProblemAtTheHundredthStageNamesIt) {
+  std::string stages;
+  for (int i = 0; i < 100; ++i) stages += "    - {ramp: 1s, to: 5}\n";
+  stages += "    - {ramp: 1x, to: 5}\n";
+  const Parsed parsed = ParseText(TestWith("    - {ramp: 5m, to: 100k}\n", stages));
+  ASSERT_EQ(parsed.problems.size(), 1u) << ToString(parsed.problems);
+  EXPECT_THAT(parsed.problems[0].field(), "load.connections[100].ramp");
+}
+
+}  // namespace
+}  // namespace loadstar::spec
