@@ -1,0 +1,279 @@
+// The real worker process in real time, against an echo server in this process and against loadstar-target.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+#include <chrono>
+#include <map>
+#include <string>
+
+#include "lib/metrics/figures.h"
+#include "lib/net/loop.h"
+#include "tests/worker/echo_server.h"
+#include "tests/worker/sim_run.h"
+#include "tests/worker/worker_process.h"
+
+namespace loadstar::worker {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+std::string Program(const std::string& name) { return std::string(LOADSTAR_BIN_DIR) + "/" + name; }
+
+PlanBuilder PlanFor(const std::vector<std::string>& endpoints) {
+  PlanBuilder plan;
+  plan.plan().clear_endpoints();
+  for (const std::string& endpoint : endpoints) plan.plan().add_endpoints(endpoint);
+  return plan;
+}
+
+// Runs a whole plan, calling `meanwhile` after the start; checks what holds in every run.
+template <typename Meanwhile>
+Told RunPlan(WorkerProcess* worker, const v1::WorkerPlan& plan, milliseconds longest, Meanwhile meanwhile) {
+  Told told;
+  EXPECT_TRUE(worker->SendPlan(plan));
+  const auto ready = worker->Next(seconds(10));
+  if (!ready.has_value() || !ready->has_ready() || !ready->ready().error().empty()) {
+    ADD_FAILURE() << "not ready: " << (ready.has_value() ? ready->DebugString() : "silence");
+    return told;
+  }
+  EXPECT_EQ(ready->ready().backend(), "epoll");
+  const int64_t start_ns = net::Loop::ReadClock() + 200 * kMs;
+  EXPECT_TRUE(worker->SendStart(start_ns));
+  meanwhile(start_ns);
+  const auto until = std::chrono::steady_clock::now() + longest;
+  while (!told.finished.has_value() && std::chrono::steady_clock::now() < until) {
+    const auto message = worker->Next(seconds(5));
+    if (!message.has_value()) break;
+    told.Send(*message);
+  }
+  EXPECT_TRUE(told.finished.has_value()) << "the worker did not finish";
+  EXPECT_GE(told.started_ns, start_ns);
+  EXPECT_EQ(worker->Wait(seconds(10)), std::optional<int>(0));
+  ExpectLedger(told.samples);
+  return told;
+}
+
+Told RunPlan(WorkerProcess* worker, const v1::WorkerPlan& plan, milliseconds longest) {
+  return RunPlan(worker, plan, longest, [](int64_t) {});
+}
+
+TEST(WorkerProcessTest, ConnectionsAreExactlyEvenAndEveryRequestIsAccountedFor) {
+  EchoServer server(3);
+  WorkerProcess worker(Program("loadstar-worker"));
+  PlanBuilder plan = PlanFor(server.endpoints());
+  plan.Ramp(kS, 300).Ramp(kS, 300).Open(500, v1::RATE_SCOPE_TOTAL, v1::ARRIVAL_POISSON);
+  const Told told = RunPlan(&worker, plan.plan(), seconds(20));
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(server.accepted(i), 100u);
+  ASSERT_GE(told.samples.size(), 2u);
+  EXPECT_EQ(told.samples[1].endpoints_size(), 3);
+  for (const v1::EndpointFigures& endpoint : told.samples[1].endpoints()) {
+    EXPECT_EQ(endpoint.gauges().connections_established(), 100u);
+  }
+  const v1::Counters sum = told.Sum().counters();
+  EXPECT_EQ(sum.requests_answered(), sum.requests_sent());
+  EXPECT_GT(sum.requests_sent(), 700u);
+  EXPECT_GT(told.samples[1].usage().rss_bytes(), 1'000'000u);
+  EXPECT_GT(told.samples[1].usage().cpu_ns(), 0u);
+  EXPECT_GT(told.samples[1].usage().loop_max_ns(), 0u);
+}
+
+TEST(WorkerProcessTest, EndsAtOnceWhenItsAgentIsGone) {
+  EchoServer server(1);
+  WorkerProcess worker(Program("loadstar-worker"));
+  ASSERT_TRUE(worker.SendPlan(PlanFor(server.endpoints()).Hold(60 * kS, 50).plan()));
+  ASSERT_TRUE(worker.Next(seconds(10)).has_value());
+  ASSERT_TRUE(worker.SendStart(net::Loop::ReadClock()));
+  ASSERT_TRUE(worker.Next(seconds(10)).has_value());
+  worker.CloseChannel();
+  ASSERT_TRUE(worker.Wait(seconds(5)).has_value());
+}
+
+TEST(WorkerProcessTest, EndsWithoutAPlanWhenItsAgentIsGone) {
+  WorkerProcess worker(Program("loadstar-worker"));
+  worker.CloseChannel();
+  EXPECT_EQ(worker.Wait(seconds(10)), std::optional<int>(0));
+}
+
+TEST(WorkerProcessTest, SigtermStopsInOrderAndSigintIsIgnored) {
+  EchoServer server(1);
+  WorkerProcess worker(Program("loadstar-worker"));
+  const pid_t pid = worker.pid();
+  const Told told =
+      RunPlan(&worker, PlanFor(server.endpoints()).Hold(60 * kS, 50).Open(2, v1::RATE_SCOPE_PER_CONNECTION).plan(),
+              seconds(20), [&](int64_t start_ns) {
+                kill(pid, SIGINT);
+                while (net::Loop::ReadClock() < start_ns + 1500 * kMs) poll(nullptr, 0, 10);
+                kill(pid, SIGTERM);
+              });
+  EXPECT_EQ(told.samples.size(), 2u);
+  EXPECT_EQ(told.Sum().counters().connections_closed(), 50u);
+}
+
+TEST(WorkerProcessTest, PlanThatCannotBeCarriedOutIsRefusedWithTheReason) {
+  const std::vector<std::pair<v1::WorkerPlan, std::string>> rows = {
+      {PlanFor({"localhost:9100"}).Hold(kS, 1).plan(), "endpoints"},
+      {PlanFor({"127.0.0.1:9100"}).Hold(kS, 500).plan(), "use more workers or raise the hard limit"},
+  };
+  for (const auto& [plan, reason] : rows) {
+    WorkerProcess worker(Program("loadstar-worker"), 256);
+    ASSERT_TRUE(worker.SendPlan(plan));
+    const auto ready = worker.Next(seconds(10));
+    ASSERT_TRUE(ready.has_value() && ready->has_ready());
+    EXPECT_NE(ready->ready().error().find(reason), std::string::npos) << ready->ready().error();
+    const auto status = worker.Wait(seconds(10));
+    ASSERT_TRUE(status.has_value());
+    EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) != 0);
+  }
+}
+
+TEST(WorkerProcessTest, BytesThatAreNoMessagesEndIt) {
+  for (const std::string& bytes : {std::string("\xff\xff\xff\xff", 4), std::string("\0\0\0\0", 4)}) {
+    WorkerProcess worker(Program("loadstar-worker"));
+    ASSERT_TRUE(worker.SendRaw(bytes));
+    const auto status = worker.Wait(seconds(10));
+    ASSERT_TRUE(status.has_value());
+    EXPECT_TRUE(WIFEXITED(*status) && WEXITSTATUS(*status) != 0);
+  }
+}
+
+TEST(WorkerProcessTest, PortWhereNobodyListensIsReportedAsRefusing) {
+  WorkerProcess worker(Program("loadstar-worker"));
+  const Told told = RunPlan(&worker, PlanFor({"127.0.0.1:23999"}).Ramp(3 * kS, 300).plan(), seconds(20));
+  EXPECT_EQ(told.EventsOf("target-refuses"), 1u);
+  EXPECT_EQ(told.Errors(v1::ERROR_PHASE_CONNECT, v1::ERROR_KIND_REFUSED), told.Sum().counters().connects_attempted());
+}
+
+// loadstar-target with its API on the port after the listener's.
+class RealTarget {
+ public:
+  explicit RealTarget(uint16_t port) : port_(port) {
+    pid_ = StartProgram({Program("loadstar-target"), "--listen", Address(port_), "--api", Address(port_ + 1), "--name",
+                         "node1", "--log-level", "warn"},
+                        -1);
+    const auto until = std::chrono::steady_clock::now() + seconds(10);
+    while (Http("GET /health HTTP/1.0\r\n\r\n").find(" 200 ") == std::string::npos &&
+           std::chrono::steady_clock::now() < until) {
+      poll(nullptr, 0, 20);
+    }
+  }
+  ~RealTarget() {
+    kill(pid_, SIGTERM);
+    if (!WaitFor(pid_, seconds(10)).has_value()) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+  }
+  static std::string Address(int port) { return "127.0.0.1:" + std::to_string(port); }
+  std::string endpoint() const { return Address(port_); }
+  pid_t pid() const { return pid_; }
+  void Fault(const std::string& json) {
+    const std::string answer = Http("POST /fault HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: " +
+                                    std::to_string(json.size()) + "\r\n\r\n" + json);
+    EXPECT_NE(answer.find(" 200 "), std::string::npos) << answer;
+  }
+
+ private:
+  std::string Http(const std::string& request) const {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port_ + 1));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    std::string answer;
+    if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
+        send(fd, request.data(), request.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(request.size())) {
+      char bytes[4096];
+      for (ssize_t n = recv(fd, bytes, sizeof(bytes), 0); n > 0; n = recv(fd, bytes, sizeof(bytes), 0)) {
+        answer.append(bytes, static_cast<size_t>(n));
+      }
+    }
+    close(fd);
+    return answer;
+  }
+
+  const int port_;
+  pid_t pid_ = -1;
+};
+
+class WithTarget : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (access(Program("loadstar-target").c_str(), X_OK) != 0) GTEST_SKIP() << "loadstar-target was not built";
+  }
+};
+
+TEST_F(WithTarget, McpClosedModelIsAnsweredInFull) {
+  RealTarget target(23'100);
+  WorkerProcess worker(Program("loadstar-worker"));
+  PlanBuilder plan = PlanFor({target.endpoint()});
+  plan.Hold(2 * kS, 20).Mcp().Closed(5 * kMs).Pipeline(3);
+  plan.plan().mutable_mcp()->set_method("tools/call");
+  plan.plan().mutable_mcp()->set_tool("echo");
+  plan.plan().mutable_mcp()->set_arguments_json(R"({"text": "hello"})");
+  const Told told = RunPlan(&worker, plan.plan(), seconds(20));
+  const v1::Counters sum = told.Sum().counters();
+  EXPECT_EQ(sum.handshakes_done(), 20u);
+  EXPECT_GT(sum.requests_answered(), 1000u);
+  EXPECT_EQ(sum.requests_answered(), sum.requests_sent()) << told.Sum().DebugString();
+}
+
+TEST_F(WithTarget, InjectedErrorsAreCountedByCode) {
+  RealTarget target(23'110);
+  target.Fault(R"({"error_ratio": 0.25})");
+  WorkerProcess worker(Program("loadstar-worker"));
+  const Told told = RunPlan(
+      &worker, PlanFor({target.endpoint()}).Hold(2 * kS, 20).Mcp().Open(400, v1::RATE_SCOPE_TOTAL).plan(), seconds(20));
+  const v1::Counters sum = told.Sum().counters();
+  EXPECT_EQ(sum.requests_sent(), 800u);
+  EXPECT_NEAR(static_cast<double>(sum.requests_failed()), 200, 25);
+  EXPECT_EQ(told.Errors(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_RPC_ERROR), sum.requests_failed());
+  EXPECT_EQ(sum.connections_lost(), 0u);
+}
+
+TEST_F(WithTarget, InjectedClosesAreLostConnectionsAndComeBack) {
+  RealTarget target(23'120);
+  target.Fault(R"({"close_ratio": 0.05})");
+  WorkerProcess worker(Program("loadstar-worker"));
+  const Told told =
+      RunPlan(&worker, PlanFor({target.endpoint()}).Hold(2 * kS, 20).Reconnect().Open(400, v1::RATE_SCOPE_TOTAL).plan(),
+              seconds(20));
+  EXPECT_GT(told.Sum().counters().connections_lost(), 10u);
+  EXPECT_GT(told.Sum().counters().connects_established(), 25u);
+}
+
+TEST_F(WithTarget, StoppedNodeShowsInLatency) {
+  RealTarget target(23'130);
+  WorkerProcess worker(Program("loadstar-worker"));
+  const Told told =
+      RunPlan(&worker, PlanFor({target.endpoint()}).Hold(3 * kS, 20).Open(200, v1::RATE_SCOPE_TOTAL).plan(),
+              seconds(20), [&](int64_t start_ns) {
+                while (net::Loop::ReadClock() < start_ns + kS) poll(nullptr, 0, 2);
+                target.Fault(R"({"stall_ms": 600})");
+              });
+  EXPECT_EQ(told.Sum().counters().requests_answered(), 600u);
+  EXPECT_NEAR(static_cast<double>(told.Latency().max_us()), 600'000, 60'000);
+  // 120 of 600 requests were due in the stall: a fifth, evenly from 600 ms down.
+  EXPECT_NEAR(static_cast<double>(told.Latency().ValueAtQuantile(0.9)), 300'000, 60'000);
+}
+
+// The issue's own figure, in real time: see EngineTest.StallOfTheTargetShowsInLatencyNotInServiceTime.
+TEST(WorkerTruthTest, TwoSecondStallIsWithinFivePercentOfTheExactExpectation) {
+  EchoServer server(1);
+  WorkerProcess worker(Program("loadstar-worker"));
+  const Told told =
+      RunPlan(&worker, PlanFor(server.endpoints()).Hold(20 * kS, 50).Open(1000, v1::RATE_SCOPE_TOTAL).plan(),
+              seconds(60), [&](int64_t start_ns) { server.Stall(start_ns + 9 * kS, start_ns + 11 * kS); });
+  const metrics::Histogram latency = told.Latency();
+  EXPECT_EQ(latency.count(), 20'000u);
+  EXPECT_NEAR(static_cast<double>(latency.ValueAtQuantile(0.95)), 1'000'000, 50'000);
+  EXPECT_NEAR(static_cast<double>(latency.ValueAtQuantile(0.99)), 1'800'000, 90'000);
+  EXPECT_LT(told.ServiceTime().ValueAtQuantile(0.99), 200'000u);
+  EXPECT_NEAR(static_cast<double>(told.ServiceTime().max_us()), 2'000'000, 50'000);
+  RecordProperty("p95_us", std::to_string(latency.ValueAtQuantile(0.95)));
+  RecordProperty("p99_us", std::to_string(latency.ValueAtQuantile(0.99)));
+}
+
+}  // namespace
+}  // namespace loadstar::worker
