@@ -99,7 +99,9 @@ class TreeBuilder : public YAML::EventHandler {
       throw Refusal{PlaceOf(mark), {Cat("the document has more than ", FormatCount(kMaxNodes), " values"), ""}};
     }
     if (ExpectsKey()) {
-      throw Refusal{PlaceOf(mark), {"a key is no plain text", "Write keys as text, such as \"name: value\""}};
+      throw Refusal{
+          PlaceOf(mark),
+          {"a key is no plain text, or a bracket is not closed", "Write keys as text, and check the brackets here"}};
     }
     Node* node = &root_;
     if (!open_.empty()) node = &open_.back()->items.emplace_back();

@@ -220,7 +220,7 @@ const BadInput kBadTexts[] = {
     {"Prose", "Dear Loadstar, please.\n", "test.yaml:1:1: the document is a value, not a mapping. Begin with"},
     {"List", "- 1\n- 2\n", "test.yaml:1:1: the document is a list, not a mapping"},
     {"NotYaml", "a: b: c\n", "test.yaml:1:5: this is not YAML: illegal map value. Check the indentation"},
-    {"OpenBracket", "a: [1, 2\n", "test.yaml:2:1: this is not YAML: "},
+    {"OpenBracket", "a: [1, 2\n", "test.yaml:2:1: this is not YAML: end of sequence flow not found"},
     {"Tab", "a:\n\tb: 1\n", "test.yaml:2:"},
     {"Binary",
      std::string("\x7f"

@@ -95,12 +95,17 @@ TEST(Override, ProblemsNameTheOption) {
       {{"load.connections.to", "5"},
        "--set load.connections.to: load.connections.to: load.connections is a list, not a mapping"},
       {{"name.first", "5"}, "--set name.first: name.first: name is a value, not a mapping"},
-      {{"target.protocol", "udp"},
-       "--set target.protocol: target.protocol: unknown protocol \"udp\"; known: tcp, mcp-tcp. Did you mean \"tcp\"?"},
+      {{"target.protocol", "tpc"},
+       "--set target.protocol: target.protocol: unknown protocol \"tpc\"; known: tcp, mcp-tcp. Did you mean \"tcp\"?"},
       {{"load.seed", ""}, "--set load.seed: load.seed: there is nothing there to take out"},
       {{"load.agents", "[a"},
-       "--set load.agents: load.agents: this is not YAML: end of sequence flow not found. Check the "
-       "indentation, quotes and brackets here"},
+       "--set load.agents: load.agents: a key is no plain text, or a bracket is not closed. Write keys as text, and "
+       "check "
+       "the brackets here"},
+      {{"load.agents", "a: b: c"},
+       "--set load.agents: load.agents: this is not YAML: illegal map value. Check the indentation, quotes and "
+       "brackets "
+       "here"},
       {{"load.agents", "&a [x]"},
        "--set load.agents: load.agents: anchors (&name) are not allowed. Write the value out "
        "where it is needed"},
