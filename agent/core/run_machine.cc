@@ -60,7 +60,8 @@ RunMachine::RunMachine(const v1::PrepareRun& prepare, std::string command_id, co
     : prepare_(prepare),
       prepare_command_(std::move(command_id)),
       length_ns_(plan::ConnectionProfile(prepare.test().load()).EndNs()),
-      seconds_(SecondsOf(prepare, turn.options.sample_patience_ns)),
+      patience_ns_(turn.options.sample_patience_ns),
+      seconds_(SecondsOf(prepare, patience_ns_)),
       end_ns_(length_ns_) {
   for (uint32_t i = 0; i < prepare_.worker_count(); ++i) {
     const WorkerId id = ++turn.last_worker;
@@ -324,8 +325,7 @@ void RunMachine::End(const Turn& turn) {
   if (workers_.empty() && start_ns_.has_value() && !aborting_) {
     // The nodes' last second is waited for as long as any second is.
     const auto last = static_cast<uint32_t>((end_ns_ + kSecondNs - 1) / kSecondNs);
-    if (seconds_.next_second() < last &&
-        turn.now_ns - *start_ns_ < last * kSecondNs + turn.options.sample_patience_ns) {
+    if (seconds_.next_second() < last && turn.now_ns - *start_ns_ < last * kSecondNs + patience_ns_) {
       return;
     }
   }
@@ -339,6 +339,7 @@ void RunMachine::End(const Turn& turn) {
 
 int64_t RunMachine::NextInstant() const {
   int64_t next = INT64_MAX;
+  if (state_ == State::kDone) return next;
   if (aborting_) next = aborted_ns_ + kKillPatienceNs;
   if ((state_ != State::kRunning && state_ != State::kEnding) || !start_ns_.has_value()) return next;
   const int64_t second = seconds_.NextInstant();
@@ -346,7 +347,7 @@ int64_t RunMachine::NextInstant() const {
   if (workers_.empty()) {
     // Watching alone has nobody to say that it is over.
     const int64_t last = (end_ns_ + kSecondNs - 1) / kSecondNs * kSecondNs;
-    next = std::min(next, *start_ns_ + (state_ == State::kRunning ? end_ns_ : last + kSecondNs / 4));
+    next = std::min(next, *start_ns_ + (state_ == State::kRunning ? end_ns_ : last + patience_ns_));
   }
   return next;
 }

@@ -84,11 +84,11 @@ class RunMachine {
   void Event(const std::string& code, v1::Severity severity, const std::string& subject, const std::string& message,
              std::optional<double> elapsed_s, const Turn& turn);
   bool AnyRunning() const;
-  int64_t LengthNs() const { return length_ns_; }
 
   const v1::PrepareRun prepare_;
   const std::string prepare_command_;
   const int64_t length_ns_;
+  const int64_t patience_ns_;
   State state_ = State::kPreparing;
   std::map<WorkerId, Worker> workers_;
   RunSeconds seconds_;

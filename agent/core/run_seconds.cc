@@ -145,7 +145,13 @@ void RunSeconds::Report(int64_t elapsed_ns, const std::function<void(v1::AgentSa
   }
 }
 
-int64_t RunSeconds::NextInstant() const { return seconds_.empty() ? INT64_MAX : DueAt(next_); }
+int64_t RunSeconds::NextInstant() const {
+  if (seconds_.empty()) return INT64_MAX;
+  // Where no worker has spoken yet time alone changes nothing.
+  const auto it = seconds_.find(next_);
+  const bool waits_for_time = Delivered(next_) || (it != seconds_.end() && it->second.has_figures);
+  return waits_for_time ? DueAt(next_) : INT64_MAX;
+}
 
 v1::AgentSample RunSeconds::Make(uint32_t k, const Second& second) const {
   v1::AgentSample sample;
