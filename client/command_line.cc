@@ -13,9 +13,9 @@ namespace loadstar::client {
 namespace {
 
 constexpr char kFooter[] =
-    "\nA name is looked up in deploy/stacks and deploy/scenarios (here, in LOADSTAR_HOME, beside the program); a path "
-    "is\n"
-    "read as it is. \"loadstar VERB --help\" says more of a verb.\n\n"
+    "\nEvery verb takes --coordinator, --insecure and --json; \"loadstar VERB --help\" says more of a verb.\n"
+    "A name is looked up in deploy/stacks and deploy/scenarios (here, in LOADSTAR_HOME, beside the program);\n"
+    "a path is read as it is.\n\n"
     "Exit codes: 0 passed, 1 a threshold failed, 2 the input is invalid and nothing was done, 3 not trustworthy,\n"
     "4 it could not be carried out, was stopped, or was left before it ended.";
 
@@ -55,7 +55,7 @@ struct CommandLine::Parsed {
 };
 
 void Arguments::Required(const std::string& type, std::string* value, const std::string& help) {
-  CLI::Option* option = app_->add_option(type, *value, help)->required()->type_name(type);
+  CLI::Option* option = app_->add_option(type, *value, help)->required()->type_name(type)->option_text(" ");
   if (absl::StrContains(type, '|')) {
     const std::vector<std::string> words = absl::StrSplit(type, '|');
     option->check([words](const std::string& word) {
@@ -67,7 +67,7 @@ void Arguments::Required(const std::string& type, std::string* value, const std:
 }
 
 void Arguments::OneOrMore(const std::string& type, std::vector<std::string>* values, const std::string& help) {
-  app_->add_option(type, *values, help)->required()->type_name(type);
+  app_->add_option(type, *values, help)->required()->type_name(type)->option_text("...");
 }
 
 void Arguments::Flag(const std::string& name, bool* value, const std::string& help) {
@@ -92,6 +92,8 @@ CommandLine::CommandLine(std::vector<std::unique_ptr<Verb>> verbs)
   app_->require_subcommand(1);
   app_->fallthrough();
   app_->footer(kFooter);
+  app_->get_formatter()->label("SUBCOMMAND", "VERB");
+  app_->get_formatter()->label("Subcommands", "Verbs");
   app_->add_option("--coordinator", parsed_->coordinator, "Where the coordinator listens")
       ->type_name("HOST:PORT")
       ->envname("LOADSTAR_COORDINATOR")
@@ -129,7 +131,8 @@ ExitCode CommandLine::Run(const std::vector<std::string>& arguments, std::FILE* 
     app_->parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::CallForHelp&) {
     const auto chosen = app_->get_subcommands();
-    plain.Raw(chosen.empty() ? app_->help() : chosen.front()->help());
+    plain.Raw(chosen.empty() ? app_->help() : chosen.front()->help("loadstar"));
+    plain.Raw("\n");
     return plain.ok() ? ExitCode::kPassed : ExitCode::kNotCarriedOut;
   } catch (const CLI::ParseError& error) {
     const auto chosen = app_->get_subcommands();

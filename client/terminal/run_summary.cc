@@ -41,12 +41,12 @@ std::string Measured(const v1::ThresholdResult& result) {
   }
   const std::string& metric = result.threshold().metric();
   if (metric == "errors.ratio") {
-    return absl::StrFormat("%.4g %%", result.measured() * 100);
+    return absl::StrFormat("measured %.4g %%", result.measured() * 100);
   }
   if (absl::StartsWith(metric, "connections.") || absl::StartsWith(metric, "requests.")) {
-    return Rate(result.measured());
+    return absl::StrCat("measured ", Rate(result.measured()));
   }
-  return Latency(static_cast<uint64_t>(std::max(0.0, result.measured())));
+  return absl::StrCat("measured ", Latency(static_cast<uint64_t>(std::max(0.0, result.measured()))));
 }
 
 void AddPercentiles(const char* name, const v1::Percentiles& percentiles, Table* table) {
@@ -115,7 +115,7 @@ std::vector<Line> RunSummary(const v1::Run& run, absl::TimeZone zone) {
   }
   for (const v1::ThresholdResult& result : run.thresholds()) {
     lines.push_back(Field("threshold",
-                          absl::StrFormat("%s   %s, measured %s", result.threshold().text(),
+                          absl::StrFormat("%s   %s, %s", result.threshold().text(),
                                           !judged ? "open" : (result.held() ? "held" : "not held"), Measured(result)),
                           !judged || result.held() ? Style::kPlain : Style::kBad));
   }

@@ -1,0 +1,346 @@
+// The program against a coordinator that is scripted.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "absl/status/status.h"
+#include "absl/strings/cord.h"
+#include "google/rpc/error_details.pb.h"
+#include "tests/client/documents.h"
+#include "tests/client/fake_coordinator.h"
+#include "tests/client/program_process.h"
+#include "tests/client/terminal/sample_run.h"
+
+namespace loadstar::client {
+namespace {
+
+using terminal::SampleRun;
+using terminal::SampleSnapshot;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr char kRunId[] = "smoke-20261124-204033";
+
+// A refusal as the coordinator's planner makes it.
+absl::Status Capacity(const std::string& description) {
+  google::rpc::ErrorInfo info;
+  info.set_reason("CAPACITY");
+  info.set_domain("loadstar");
+  google::rpc::PreconditionFailure failure;
+  failure.add_violations()->set_description(description);
+  absl::Status status = absl::FailedPreconditionError("the test does not fit");
+  status.SetPayload("type.googleapis.com/google.rpc.ErrorInfo", absl::Cord(info.SerializeAsString()));
+  status.SetPayload("type.googleapis.com/google.rpc.PreconditionFailure", absl::Cord(failure.SerializeAsString()));
+  return status;
+}
+
+class AgainstCoordinator : public ::testing::Test {
+ protected:
+  AgainstCoordinator() {
+    coordinator_.SetRun(SampleRun());
+    coordinator_.SetFiles({{"summary.txt", "the summary of the run\n"}, {"run.json", "{}"}});
+    folder_.Write("smoke.yaml", kTestYaml);
+    folder_.Write("stack.yaml", kStackYaml);
+  }
+  Ended Run(std::vector<std::string> arguments) {
+    return RunProgram(arguments, {"LOADSTAR_COORDINATOR=" + coordinator_.address()}, folder_.path());
+  }
+  ProgramProcess::Options Options(std::vector<std::string> arguments) {
+    ProgramProcess::Options options;
+    options.arguments = std::move(arguments);
+    options.environment = {"LOADSTAR_COORDINATOR=" + coordinator_.address()};
+    options.folder = folder_.path();
+    return options;
+  }
+  // Seconds [from, to) and the end.
+  void PublishAll(uint32_t from, uint32_t to, v1::VerdictKind verdict) {
+    for (uint32_t second = from; second < to; ++second) {
+      coordinator_.Publish(SampleSnapshot(second));
+    }
+    coordinator_.Finish(verdict);
+  }
+  static std::vector<nlohmann::json> JsonLines(const std::string& text) {
+    std::vector<nlohmann::json> lines;
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) {
+      lines.push_back(nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false));
+      EXPECT_TRUE(lines.back().is_object()) << line;
+    }
+    return lines;
+  }
+
+  FakeCoordinator coordinator_;
+  const TemporaryFolder folder_;
+};
+
+TEST_F(AgainstCoordinator, RunStartsWatchesAndWritesTheResults) {
+  PublishAll(0, 3, v1::VERDICT_KIND_PASSED);
+  const Ended ended = Run({"run", "smoke.yaml", "--set", "load.connections[0].to=7", "--scale", "0.5"});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(ended.err, "");
+  EXPECT_THAT(ended.out, HasSubstr("0:01/2:00  ramp 0 -> 100k"));
+  EXPECT_THAT(ended.out, HasSubstr("0:03/2:00  ramp 0 -> 100k"));
+  EXPECT_THAT(ended.out, HasSubstr(std::string("the summary of the run\n\nResults: results/") + kRunId + "\n"));
+  EXPECT_EQ(folder_.Read(std::string("results/") + kRunId + "/run.json"), "{}");
+  const auto starts = coordinator_.starts();
+  ASSERT_EQ(starts.size(), 1u);
+  EXPECT_EQ(starts[0].test().name(), "smoke");
+  EXPECT_EQ(starts[0].test().load().connections(0).to_connections(), 7u);
+  EXPECT_EQ(starts[0].scale(), 0.5);
+  EXPECT_EQ(starts[0].request_id().size(), 32u);
+}
+
+TEST_F(AgainstCoordinator, TheVerdictIsTheExitCode) {
+  PublishAll(0, 1, v1::VERDICT_KIND_FAILED);
+  EXPECT_EQ(Run({"run", "smoke.yaml"}).code, 1);
+  EXPECT_EQ(Run({"watch", kRunId}).code, 1);
+  EXPECT_EQ(Run({"show", kRunId}).code, 0);
+  coordinator_.Finish(v1::VERDICT_KIND_NOT_TRUSTWORTHY);
+  EXPECT_EQ(Run({"run", "smoke.yaml"}).code, 3);
+  coordinator_.Finish(v1::VERDICT_KIND_NOT_CARRIED_OUT);
+  EXPECT_EQ(Run({"run", "smoke.yaml"}).code, 4);
+  coordinator_.Finish(v1::VERDICT_KIND_STOPPED);
+  EXPECT_EQ(Run({"run", "smoke.yaml"}).code, 4);
+}
+
+TEST_F(AgainstCoordinator, OutputNamesTheFolder) {
+  PublishAll(0, 1, v1::VERDICT_KIND_PASSED);
+  const Ended ended = Run({"run", "smoke.yaml", "--output", "here/mine"});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(folder_.Read("here/mine/summary.txt"), "the summary of the run\n");
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/results"));
+}
+
+TEST_F(AgainstCoordinator, ResultsThatCannotBeWrittenAreNotPassed) {
+  PublishAll(0, 1, v1::VERDICT_KIND_PASSED);
+  folder_.Write("file", "x");
+  const Ended ended = Run({"run", "smoke.yaml", "--output", "file/results"});
+  EXPECT_EQ(ended.code, 4);
+  EXPECT_THAT(ended.err, HasSubstr("file/results"));
+  EXPECT_THAT(ended.err, HasSubstr("loadstar export"));
+  // The figures are shown all the same.
+  EXPECT_THAT(ended.out, HasSubstr("verdict      passed"));
+}
+
+TEST_F(AgainstCoordinator, JsonIsOneObjectALineOnStdoutAlone) {
+  PublishAll(0, 3, v1::VERDICT_KIND_PASSED);
+  const Ended ended = Run({"--json", "run", "smoke.yaml"});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(ended.err, "");
+  const auto lines = JsonLines(ended.out);
+  ASSERT_GE(lines.size(), 6u);
+  EXPECT_EQ(lines[0]["run"]["run_id"], kRunId);
+  int snapshots = 0;
+  for (const auto& line : lines) {
+    ASSERT_EQ(line.size(), 1u);
+    snapshots += static_cast<int>(line.contains("snapshot"));
+  }
+  EXPECT_EQ(snapshots, 3);
+  EXPECT_EQ(lines[lines.size() - 2]["run"]["verdict"]["kind"], "VERDICT_KIND_PASSED");
+  EXPECT_EQ(lines.back()["export"]["folder"], std::string("results/") + kRunId);
+  EXPECT_EQ(lines.back()["export"]["files"].size(), 2u);
+}
+
+TEST_F(AgainstCoordinator, EveryVerbHasJson) {
+  PublishAll(0, 1, v1::VERDICT_KIND_PASSED);
+  v1::Deployment deployment;
+  deployment.set_name("two-nodes");
+  deployment.set_state(v1::DEPLOYMENT_STATE_HEALTHY);
+  coordinator_.SetDeployment({v1::Event()}, deployment);
+  const std::vector<std::vector<std::string>> calls = {{"agents"},
+                                                       {"deployments"},
+                                                       {"deploy", "stack.yaml"},
+                                                       {"runs"},
+                                                       {"show", kRunId},
+                                                       {"watch", kRunId},
+                                                       {"export", kRunId},
+                                                       {"validate", "smoke.yaml"},
+                                                       {"stop", kRunId, "--abort"},
+                                                       {"update", kRunId, "--set", "connections=5k"},
+                                                       {"teardown", "two-nodes"},
+                                                       {"run", "smoke.yaml", "--detach"}};
+  for (std::vector<std::string> arguments : calls) {
+    SCOPED_TRACE(arguments[0]);
+    arguments.push_back("--json");
+    const Ended ended = Run(arguments);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    EXPECT_EQ(ended.err, "");
+    EXPECT_THAT(JsonLines(ended.out), Not(IsEmpty()));
+  }
+}
+
+TEST_F(AgainstCoordinator, DetachStartsAndSaysHowToGoOn) {
+  const Ended ended = Run({"run", "smoke.yaml", "--detach"});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_THAT(ended.out, HasSubstr(std::string("loadstar watch ") + kRunId));
+  EXPECT_THAT(coordinator_.cursors(), IsEmpty());
+}
+
+TEST_F(AgainstCoordinator, ARefusalForCapacitySaysTheLimitAndTheRemedy) {
+  coordinator_.RefuseStart(Capacity("host1 holds 20,000 of 100,000 connections"));
+  const Ended ended = Run({"run", "smoke.yaml"});
+  EXPECT_EQ(ended.code, 4);
+  EXPECT_EQ(ended.out, "");
+  EXPECT_THAT(ended.err, HasSubstr("host1 holds 20,000 of 100,000 connections"));
+  EXPECT_THAT(ended.err, HasSubstr("--scale"));
+}
+
+TEST_F(AgainstCoordinator, ATestThatTheCoordinatorFindsInvalidIsInvalidInput) {
+  coordinator_.RefuseStart(absl::InvalidArgumentError("no such host: nowhere.invalid"));
+  const Ended ended = Run({"run", "smoke.yaml"});
+  EXPECT_EQ(ended.code, 2);
+  EXPECT_THAT(ended.err, HasSubstr("nowhere.invalid"));
+}
+
+TEST_F(AgainstCoordinator, UnknownRunsAreInvalidInput) {
+  for (const char* verb : {"watch", "show", "stop", "export"}) {
+    const Ended ended = Run({verb, "none"});
+    EXPECT_EQ(ended.code, 2) << verb;
+    EXPECT_THAT(ended.err, HasSubstr("there is no run \"none\"")) << verb;
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/results"));
+}
+
+TEST_F(AgainstCoordinator, AnUnfinishedRunIsNotExported) {
+  const Ended ended = Run({"export", kRunId});
+  EXPECT_EQ(ended.code, 4);
+  EXPECT_THAT(ended.err, HasSubstr("not finished yet"));
+}
+
+TEST_F(AgainstCoordinator, WatchGoesOnAtItsCursorWhenTheCoordinatorRestarts) {
+  coordinator_.Publish(SampleSnapshot(0));
+  coordinator_.Publish(SampleSnapshot(1));
+  ProgramProcess process(Options({"watch", kRunId, "--json"}));
+  ASSERT_TRUE(process.WaitForOut("\"to_elapsed_s\":1")) << process.err();
+  coordinator_.Down();
+  ASSERT_TRUE(process.WaitForErr("lost the coordinator")) << process.err();
+  coordinator_.Publish(SampleSnapshot(2));
+  coordinator_.Up();
+  ASSERT_TRUE(process.WaitForErr("the coordinator is back")) << process.err();
+  coordinator_.Finish(v1::VERDICT_KIND_PASSED);
+  EXPECT_EQ(process.Wait(), 0) << process.err();
+  EXPECT_THAT(coordinator_.cursors(), ElementsAre(0, 2));
+  std::vector<int> seconds;
+  for (const auto& line : JsonLines(process.out())) {
+    if (line.contains("snapshot")) {
+      seconds.push_back(line["snapshot"]["to_elapsed_s"]);
+    }
+  }
+  EXPECT_THAT(seconds, ElementsAre(0, 1, 2));
+}
+
+TEST_F(AgainstCoordinator, CtrlCOnceStopsTheRunAndWatchesItToItsEnd) {
+  coordinator_.Publish(SampleSnapshot(0));
+  ProgramProcess process(Options({"run", "smoke.yaml"}));
+  ASSERT_TRUE(process.WaitForOut("0:01/2:00")) << process.err();
+  process.Signal(SIGINT);
+  EXPECT_EQ(process.Wait(), 4);
+  ASSERT_EQ(coordinator_.stops().size(), 1u);
+  EXPECT_FALSE(coordinator_.stops()[0].abort());
+  EXPECT_THAT(process.out(), HasSubstr("the summary of the run"));
+  EXPECT_THAT(process.err(), HasSubstr("stopping the run"));
+}
+
+TEST_F(AgainstCoordinator, CtrlCTwiceLeavesAtOnce) {
+  coordinator_.SetStopEnds(false);
+  coordinator_.Publish(SampleSnapshot(0));
+  ProgramProcess process(Options({"run", "smoke.yaml"}));
+  ASSERT_TRUE(process.WaitForOut("0:01/2:00")) << process.err();
+  process.Signal(SIGINT);
+  ASSERT_TRUE(process.WaitForErr("once more to leave it")) << process.err();
+  process.Signal(SIGTERM);
+  EXPECT_EQ(process.Wait(), 4);
+  EXPECT_THAT(process.err(), HasSubstr(std::string("loadstar watch ") + kRunId));
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/results"));
+}
+
+TEST_F(AgainstCoordinator, AStopThatMeetsADownCoordinatorIsAskedForAgain) {
+  coordinator_.Publish(SampleSnapshot(0));
+  ProgramProcess process(Options({"run", "smoke.yaml"}));
+  ASSERT_TRUE(process.WaitForOut("0:01/2:00")) << process.err();
+  coordinator_.Down();
+  ASSERT_TRUE(process.WaitForErr("lost the coordinator")) << process.err();
+  process.Signal(SIGINT);
+  ASSERT_TRUE(process.WaitForErr("stopping the run")) << process.err();
+  coordinator_.Up();
+  EXPECT_EQ(process.Wait(), 4) << process.err();
+  EXPECT_EQ(coordinator_.stops().size(), 1u);
+}
+
+TEST_F(AgainstCoordinator, AnOnlookersCtrlCLeavesTheRunAlone) {
+  coordinator_.Publish(SampleSnapshot(0));
+  ProgramProcess process(Options({"watch", kRunId}));
+  ASSERT_TRUE(process.WaitForOut("0:01/2:00")) << process.err();
+  process.Signal(SIGINT);
+  EXPECT_EQ(process.Wait(), 4);
+  EXPECT_THAT(coordinator_.stops(), IsEmpty());
+  EXPECT_THAT(process.err(), HasSubstr("which goes on"));
+}
+
+TEST_F(AgainstCoordinator, EventsAreShownOnceEach) {
+  v1::Run run = SampleRun();
+  run.add_events()->set_message("the first thing");
+  coordinator_.SetRun(run);
+  ProgramProcess process(Options({"watch", kRunId}));
+  ASSERT_TRUE(process.WaitForOut("the first thing"));
+  PublishAll(0, 2, v1::VERDICT_KIND_PASSED);
+  EXPECT_EQ(process.Wait(), 0);
+  const std::string out = process.out();
+  const size_t first = out.find("event  the first thing");
+  EXPECT_EQ(out.find("event  the first thing", first + 1), std::string::npos) << out;
+}
+
+TEST_F(AgainstCoordinator, DeployStreamsItsStepsAndEndsWithTheNodes) {
+  v1::Deployment deployment;
+  deployment.set_name("two-nodes");
+  deployment.set_state(v1::DEPLOYMENT_STATE_HEALTHY);
+  auto* node = deployment.add_nodes();
+  node->set_node("node1");
+  node->set_agent("host1");
+  node->set_state(v1::DEPLOYMENT_STATE_HEALTHY);
+  node->set_pid(4711);
+  v1::Event event;
+  event.set_agent("host1");
+  event.set_subject("node1");
+  event.set_message("healthy after 0.2 s");
+  coordinator_.SetDeployment({event}, deployment);
+  const Ended ended = Run({"deploy", "stack.yaml"});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_THAT(ended.out, HasSubstr(" s  host1 node1: healthy after 0.2 s\n"));
+  EXPECT_THAT(ended.out, HasSubstr("two-nodes   node1  healthy  host1"));
+  EXPECT_THAT(ended.out, HasSubstr("4711"));
+  deployment.mutable_nodes(0)->set_state(v1::DEPLOYMENT_STATE_FAILED);
+  deployment.mutable_nodes(0)->set_message("port 9100 is taken by process 12");
+  deployment.set_state(v1::DEPLOYMENT_STATE_FAILED);
+  coordinator_.SetDeployment({}, deployment);
+  const Ended failed = Run({"deploy", "stack.yaml"});
+  EXPECT_EQ(failed.code, 4);
+  EXPECT_THAT(failed.out, HasSubstr("port 9100 is taken by process 12"));
+}
+
+TEST_F(AgainstCoordinator, ListsAreTables) {
+  EXPECT_THAT(Run({"agents"}).out,
+              HasSubstr("host1  connected  alpha      2     20.0 GiB      250,000  descriptors      20,000"));
+  EXPECT_THAT(Run({"deployments"}).out, HasSubstr("Nothing is deployed"));
+  const std::string runs = Run({"runs"}).out;
+  EXPECT_THAT(runs, HasSubstr(std::string(kRunId) + "    finished  passed"));
+  EXPECT_THAT(runs, HasSubstr("older-20261124-100000"));
+  EXPECT_THAT(Run({"runs", "--limit", "1"}).out, Not(HasSubstr("older-")));
+}
+
+TEST_F(AgainstCoordinator, AFullDiskUnderStdoutIsNotPassed) {
+  ProgramProcess::Options options =
+      Options({"-c", "exec \"$0\" agents > /dev/full", std::string(LOADSTAR_BIN_DIR) + "/loadstar"});
+  options.program = "/bin/sh";
+  ProgramProcess process(options);
+  EXPECT_EQ(process.Wait(), 4);
+  EXPECT_THAT(process.err(), HasSubstr("standard output could not be written"));
+}
+
+}  // namespace
+}  // namespace loadstar::client
