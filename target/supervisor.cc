@@ -169,8 +169,10 @@ bool Supervisor::Reap() {
     place.pause_ns = lived_well ? kFirstPause_ns : std::clamp(place.pause_ns * 2, kFirstPause_ns, kLongestPause_ns);
     place.restart_ns = now_ns + place.pause_ns;
     place.cpu_seconds_gone += CpuSeconds(usage);
-    spdlog::warn("target: event=process_ended process={} pid={} cause=\"{}\" restart_in_ms={}", i, place.pid,
-                 Cause(status), place.pause_ns / 1'000'000);
+    if (!stopping_) {
+      spdlog::warn("target: event=process_ended process={} pid={} cause=\"{}\" restart_in_ms={}", i, place.pid,
+                   Cause(status), place.pause_ns / 1'000'000);
+    }
     place.pid = 0;
     place.control.Reset();
     ProcessCells& cells = state_->process(i);
@@ -221,6 +223,7 @@ void Supervisor::Stop() {
   const auto any_left = [this] {
     return std::any_of(places_.begin(), places_.end(), [](const Place& place) { return place.pid != 0; });
   };
+  stopping_ = true;
   signal_all(SIGTERM);
   signal_all(SIGCONT);  // a stopped process would not see the other
   const int64_t deadline_ns = net::Loop::ReadClock() + kStopDeadline_ns;

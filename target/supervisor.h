@@ -62,6 +62,7 @@ class Supervisor {
   const SharedState* const state_;
   mutable absl::Mutex mutex_;
   std::vector<Place> places_;
+  bool stopping_ = false;  // the supervising thread's: an end is expected now
 };
 
 }  // namespace loadstar::target

@@ -71,7 +71,7 @@ TEST(FaultsTest, AllErrorsAreReportedAtOnce) {
 
 TEST(FaultsTest, ErrorsOfHostileKeysAreStillJson) {
   const ParsedFaults parsed = ParseFaults("{\"" + std::string(63, 'k') + "ü\":1}");  // cut in the middle of a letter
-  EXPECT_NO_THROW((void)nlohmann::json::parse(FieldErrorsToJson(parsed.errors)));
+  EXPECT_TRUE(nlohmann::json::accept(FieldErrorsToJson(parsed.errors)));
 }
 
 TEST(FaultsTest, DiceHitExactlyTheirRatio) {
