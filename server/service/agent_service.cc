@@ -70,7 +70,7 @@ class AgentSession : public std::enable_shared_from_this<AgentSession> {
     if (!message.has_hello())
       return absl::InvalidArgumentError("a session starts with hello; this message was another");
     const v1::AgentHello& hello = message.hello();
-    if (!IsName(hello.name())) return BadName("hello.name", hello.name());
+    if (!IsValidName(hello.name())) return NameError("hello.name", hello.name());
     if (hello.instance_id().empty() || hello.instance_id().size() > 128) {
       return absl::InvalidArgumentError("hello.instance_id has 1 to 128 bytes");
     }

@@ -1,5 +1,6 @@
 #include "server/service/coordinator_service.h"
 
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -21,13 +22,17 @@ using CallPtr = std::shared_ptr<UnaryCall<Response>>;
 
 absl::Status Busy() { return absl::ResourceExhaustedError("the coordinator has too many calls to answer; try again"); }
 
-// Hands a unary call to the core and answers it with what the core says.
+// Hands a unary call to the core and answers it with what the core says, after `adjust`.
 template <class Response, class Request>
-void HandOver(const Backend& backend, const CallPtr<Response>& call, Request request) {
+void HandOver(const Backend& backend, const CallPtr<Response>& call, Request request,
+              std::function<void(Response*)> adjust = nullptr) {
   const CallId id = backend.switchboard->NextId();
-  backend.switchboard->AddCall(id, [call](Reply reply) {
+  backend.switchboard->AddCall(id, [call, adjust = std::move(adjust)](Reply reply) {
     if (!reply.status.ok()) return call->Fail(reply.status);
-    if (auto* response = std::get_if<Response>(&reply.response)) return call->Answer(std::move(*response));
+    if (auto* response = std::get_if<Response>(&reply.response)) {
+      if (adjust) adjust(response);
+      return call->Answer(std::move(*response));
+    }
     call->Fail(absl::InternalError("the core answered with another message than was asked for"));
   });
   absl::Status status = backend.engine->Offer(ClientCalled{id, std::move(request)});
@@ -124,7 +129,15 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::Validate(grpc::CallbackServerC
   auto call = UnaryCall<v1::ValidateResponse>::Start(response);
   OnPool(backend_.prepare_pool, call, [backend = backend_, call, document = request->document()] {
     Checked checked = CheckDocument(document);
-    if (checked.problems.empty() && checked.is_test) return HandOver(backend, call, std::move(checked.test));
+    if (checked.problems.empty() && checked.is_test) {
+      // The core does not know what the document is called.
+      return HandOver<v1::ValidateResponse>(backend, call, std::move(checked.test),
+                                            [name = document.file_name()](v1::ValidateResponse* answer) {
+                                              for (auto& problem : *answer->mutable_problems()) {
+                                                if (problem.file_name().empty()) problem.set_file_name(name);
+                                              }
+                                            });
+    }
     v1::ValidateResponse answer;
     for (v1::DocumentProblem& problem : checked.problems) *answer.add_problems() = std::move(problem);
     call->Answer(std::move(answer));
@@ -150,10 +163,10 @@ grpc::ServerWriteReactor<v1::DeployResponse>* CoordinatorServiceImpl::Deploy(grp
 grpc::ServerWriteReactor<v1::TeardownResponse>* CoordinatorServiceImpl::Teardown(grpc::CallbackServerContext* context,
                                                                                  const v1::TeardownRequest* request) {
   auto stream = CoreStream<v1::TeardownResponse>::Start(backend_, context);
-  if (IsName(request->name())) {
+  if (IsValidName(request->name())) {
     stream.HandOver(backend_, *request);
   } else {
-    stream.Fail(BadName("name", request->name()));
+    stream.Fail(NameError("name", request->name()));
   }
   return stream.writer->reactor();
 }
@@ -188,7 +201,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::UpdateLoad(grpc::CallbackServe
   }
   OnPool(backend_.read_pool, call, [backend = backend_, call, request = *request] {
     if (FinishedRun(backend.readers, request.run_id()).ok()) {
-      return call->Fail(rpc::Precondition("run-finished", request.run_id(),
+      return call->Fail(rpc::Precondition("RUN_FINISHED", request.run_id(),
                                           "run " + request.run_id() + " is finished; its load cannot be changed"));
     }
     HandOver(backend, call, request);
@@ -201,7 +214,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::StopTest(grpc::CallbackServerC
                                                            v1::StopTestResponse* response) {
   auto call = UnaryCall<v1::StopTestResponse>::Start(response);
   if (!IsRunId(request->run_id())) {
-    call->Fail(BadRunId(request->run_id()));
+    call->Fail(RunIdError(request->run_id()));
     return call->reactor();
   }
   OnPool(backend_.read_pool, call, [backend = backend_, call, request = *request] {
@@ -220,7 +233,7 @@ grpc::ServerWriteReactor<v1::StreamMetricsResponse>* CoordinatorServiceImpl::Str
   auto feed = std::make_shared<MetricsFeed>(*request);
   // Set before the first pull, which may come at once.
   auto refusal = std::make_shared<absl::Status>();
-  if (!IsRunId(request->run_id())) *refusal = BadRunId(request->run_id());
+  if (!IsRunId(request->run_id())) *refusal = RunIdError(request->run_id());
   auto stream = MetricsStream::Create(
       context, [pool = backend_.read_pool](std::function<void()> task) { return pool->Run(std::move(task)); },
       [feed, refusal, readers = backend_.readers](v1::StreamMetricsResponse* message, absl::Status* end) {
@@ -243,7 +256,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::GetRun(grpc::CallbackServerCon
                                                          v1::GetRunResponse* response) {
   auto call = UnaryCall<v1::GetRunResponse>::Start(response);
   if (!IsRunId(request->run_id())) {
-    call->Fail(BadRunId(request->run_id()));
+    call->Fail(RunIdError(request->run_id()));
     return call->reactor();
   }
   FromStore(backend_, call, [run_id = request->run_id()](Reader& reader) -> absl::StatusOr<v1::GetRunResponse> {
@@ -261,7 +274,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::ListRuns(grpc::CallbackServerC
                                                            v1::ListRunsResponse* response) {
   auto call = UnaryCall<v1::ListRunsResponse>::Start(response);
   if (request->page_size() > 1000) {
-    call->Fail(BadField("page_size", "is more than 1,000"));
+    call->Fail(FieldError("page_size", "is more than 1,000"));
     return call->reactor();
   }
   FromStore(backend_, call,
@@ -279,7 +292,7 @@ grpc::ServerWriteReactor<v1::ExportRunResponse>* CoordinatorServiceImpl::ExportR
       [source, known, run_id = request->run_id(), readers = backend_.readers](v1::ExportRunResponse* message,
                                                                               absl::Status* end) {
         if (!known) {
-          *end = BadRunId(run_id);
+          *end = RunIdError(run_id);
           return rpc::Pulled::kEnd;
         }
         return readers->With([&](Reader& reader) { return source->Next(&reader, message, end); });

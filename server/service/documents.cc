@@ -43,16 +43,16 @@ spec::Parsed ParseBounded(const v1::Document& document) {
 }
 
 absl::Status NoSource(const char* what) {
-  return BadField("source", absl::StrCat("neither a message nor a document was given; set ", what, " or document"));
+  return FieldError("source", absl::StrCat("neither a message nor a document was given; set ", what, " or document"));
 }
 
 }  // namespace
 
 absl::StatusOr<ClientCalled::StartTest> PrepareTest(const v1::StartTestRequest& request) {
   ClientCalled::StartTest start;
-  if (request.request_id().size() > kRequestIdMaxBytes) return BadField("request_id", "is longer than 128 bytes");
+  if (request.request_id().size() > kRequestIdMaxBytes) return FieldError("request_id", "is longer than 128 bytes");
   if (!std::isfinite(request.scale()) || request.scale() < 0 || request.scale() > 1) {
-    return BadField("scale", "must be more than 0 and at most 1 (0 means all of it)");
+    return FieldError("scale", "must be more than 0 and at most 1 (0 means all of it)");
   }
   start.request_id = request.request_id();
   switch (request.source_case()) {
@@ -80,7 +80,7 @@ absl::StatusOr<ClientCalled::StartTest> PrepareTest(const v1::StartTestRequest& 
   if (start.test.target().stack().empty()) {
     const auto& endpoints = start.test.target().endpoints();
     absl::StatusOr<std::vector<std::string>> resolved = spec::ResolveEndpoints({endpoints.begin(), endpoints.end()});
-    if (!resolved.ok()) return BadField("target.endpoints", std::string(resolved.status().message()));
+    if (!resolved.ok()) return FieldError("target.endpoints", std::string(resolved.status().message()));
     start.endpoints = std::move(*resolved);
   }
   return start;
@@ -131,19 +131,19 @@ Checked CheckDocument(const v1::Document& document) {
 }
 
 absl::Status CheckUpdate(const v1::UpdateLoadRequest& request) {
-  if (!IsRunId(request.run_id())) return BadRunId(request.run_id());
+  if (!IsRunId(request.run_id())) return RunIdError(request.run_id());
   const v1::LoadUpdate& update = request.update();
   if (!update.has_connections() && !update.has_rate_per_s()) {
-    return BadField("update", "changes nothing; set connections or rate_per_s");
+    return FieldError("update", "changes nothing; set connections or rate_per_s");
   }
-  if (update.connections() > kConnectionsMax) return BadField("update.connections", "is more than 100,000,000");
+  if (update.connections() > kConnectionsMax) return FieldError("update.connections", "is more than 100,000,000");
   if (update.has_rate_per_s() &&
       (!std::isfinite(update.rate_per_s()) || update.rate_per_s() < 0 || update.rate_per_s() > kRateMax)) {
-    return BadField("update.rate_per_s", "must be from 0 to 1,000,000,000");
+    return FieldError("update.rate_per_s", "must be from 0 to 1,000,000,000");
   }
   const google::protobuf::Duration& ramp = update.ramp();
   if (ramp.seconds() < 0 || ramp.seconds() > kRampMaxS || ramp.nanos() < 0 || ramp.nanos() > 999'999'999) {
-    return BadField("update.ramp", "must be from 0 to 31 days");
+    return FieldError("update.ramp", "must be from 0 to 31 days");
   }
   return absl::OkStatus();
 }

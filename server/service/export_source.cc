@@ -18,7 +18,7 @@ absl::Status ExportSource::Begin(Reader* reader) {
   absl::StatusOr<v1::Run> run = reader->FindRun(run_id_);
   if (!run.ok()) return run.status();
   if (run->state() != v1::RUN_STATE_FINISHED) {
-    return rpc::Precondition("run-not-finished", run_id_,
+    return rpc::Precondition("RUN_NOT_FINISHED", run_id_,
                              absl::StrCat("run ", run_id_,
                                           " is not finished, so its results are not complete; wait "
                                           "for it (loadstar watch) or stop it (loadstar stop)"));

@@ -19,10 +19,10 @@ std::string Quoted(const std::string& value) { return absl::StrCat("\"", absl::C
 
 }  // namespace
 
-bool IsName(const std::string& text) { return IsWord(text, 63); }
+bool IsValidName(const std::string& text) { return IsWord(text, 63); }
 bool IsRunId(const std::string& text) { return IsWord(text, 128); }
 
-absl::Status BadField(const std::string& field, const std::string& description) {
+absl::Status FieldError(const std::string& field, const std::string& description) {
   google::rpc::BadRequest details;
   google::rpc::BadRequest::FieldViolation* violation = details.add_field_violations();
   violation->set_field(field);
@@ -30,14 +30,14 @@ absl::Status BadField(const std::string& field, const std::string& description) 
   return rpc::WithBadRequest(absl::InvalidArgumentError(absl::StrCat(field, ": ", description)), details);
 }
 
-absl::Status BadName(const std::string& field, const std::string& value) {
-  return BadField(field, absl::StrCat(Quoted(value),
-                                      " is no name: expected a small letter or digit, then at most 62 small letters, "
-                                      "digits and hyphens"));
+absl::Status NameError(const std::string& field, const std::string& value) {
+  return FieldError(field, absl::StrCat(Quoted(value),
+                                        " is no name: expected a small letter or digit, then at most 62 small letters, "
+                                        "digits and hyphens"));
 }
 
-absl::Status BadRunId(const std::string& value) {
-  return BadField("run_id", absl::StrCat(Quoted(value), " is no run's id; they look like smoke-20250131-120000"));
+absl::Status RunIdError(const std::string& value) {
+  return FieldError("run_id", absl::StrCat(Quoted(value), " is no run's id; they look like smoke-20250131-120000"));
 }
 
 }  // namespace loadstar::server
