@@ -31,10 +31,12 @@ std::string Describe(const absl::Status& status) {
   if (text.empty()) {
     text = absl::StatusCodeToString(status.code());
   }
-  for (const auto& violation : Get<google::rpc::BadRequest>(status).field_violations()) {
+  const auto bad_request = Get<google::rpc::BadRequest>(status);
+  for (const auto& violation : bad_request.field_violations()) {
     AddUnlessSaid(violation.field(), violation.description(), &text);
   }
-  for (const auto& violation : Get<google::rpc::PreconditionFailure>(status).violations()) {
+  const auto precondition = Get<google::rpc::PreconditionFailure>(status);
+  for (const auto& violation : precondition.violations()) {
     AddUnlessSaid(violation.subject(), violation.description(), &text);
   }
   return text;

@@ -328,7 +328,7 @@ TEST_F(AgainstCoordinator, ListsAreTables) {
               HasSubstr("host1  connected  alpha      2     20.0 GiB      250,000  descriptors      20,000"));
   EXPECT_THAT(Run({"deployments"}).out, HasSubstr("Nothing is deployed"));
   const std::string runs = Run({"runs"}).out;
-  EXPECT_THAT(runs, HasSubstr(std::string(kRunId) + "    finished  passed"));
+  EXPECT_THAT(runs, HasSubstr(std::string(kRunId) + "  finished  passed"));
   EXPECT_THAT(runs, HasSubstr("older-20261124-100000"));
   EXPECT_THAT(Run({"runs", "--limit", "1"}).out, Not(HasSubstr("older-")));
 }

@@ -83,7 +83,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"CoordinatorDownInJson", {"--json", "deployments"}, 4, "127.0.0.1:27999"},
         BadInput{
             "CoordinatorDownByDefault", {"agents"}, 4, "127.0.0.1:27998", {"LOADSTAR_COORDINATOR=127.0.0.1:27998"}}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& input) { return input.param.name; });
 
 TEST(Validate, SaysOkForEachAndNeedsNoCoordinator) {
   const TemporaryFolder folder;

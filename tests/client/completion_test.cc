@@ -26,9 +26,9 @@ using ::testing::UnorderedElementsAre;
 class Completion : public ::testing::Test {
  protected:
   Completion() {
-    folder_.Write("deploy/scenarios/smoke.yaml", kTestYaml);
-    folder_.Write("deploy/scenarios/soak.yaml", kTestYaml);
-    folder_.Write("deploy/stacks/four-nodes.yaml", kStackYaml);
+    folder_.Write("deploy/scenarios/my-smoke.yaml", kTestYaml);
+    folder_.Write("deploy/scenarios/my-soak.yaml", kTestYaml);
+    folder_.Write("deploy/stacks/my-nodes.yaml", kStackYaml);
     coordinator_.SetRun(terminal::SampleRun());
     v1::Deployment deployment;
     deployment.set_name("two-nodes");
@@ -80,10 +80,10 @@ TEST_F(Completion, BashOffersOptionsOfTheVerbAndOfAll) {
 }
 
 TEST_F(Completion, BashOffersDocumentsOfTheKind) {
-  EXPECT_THAT(Bash({"run", "s"}), UnorderedElementsAre("smoke", "soak"));
-  EXPECT_THAT(Bash({"deploy", "four"}), UnorderedElementsAre("four-nodes"));
-  EXPECT_THAT(Bash({"run", "--detach", "smo"}), UnorderedElementsAre("smoke"));
-  EXPECT_THAT(Bash({"validate", "smoke", "four"}), UnorderedElementsAre("four-nodes"));
+  EXPECT_THAT(Bash({"run", "my"}), UnorderedElementsAre("my-smoke", "my-soak"));
+  EXPECT_THAT(Bash({"deploy", "my"}), UnorderedElementsAre("my-nodes"));
+  EXPECT_THAT(Bash({"run", "--detach", "my-sm"}), UnorderedElementsAre("my-smoke"));
+  EXPECT_THAT(Bash({"validate", "my-smoke", "my-n"}), UnorderedElementsAre("my-nodes"));
   EXPECT_THAT(Bash({"run", "dep"}), UnorderedElementsAre("deploy"));  // a file
 }
 
@@ -114,7 +114,7 @@ TEST_F(Completion, ZshOffersTheSame) {
   };
   EXPECT_THAT(zsh("''"), AllOf(HasSubstr("agents\n"), HasSubstr("completion\n")));
   EXPECT_THAT(zsh("run --"), AllOf(HasSubstr("--detach\n"), HasSubstr("--json\n")));
-  EXPECT_EQ(zsh("run ''"), "smoke\nsoak\nfiles\n");
+  EXPECT_THAT(zsh("run ''"), AllOf(HasSubstr("my-smoke\nmy-soak\n"), HasSubstr("files\n"), Not(HasSubstr("my-nodes"))));
   EXPECT_THAT(zsh("watch ''"), HasSubstr("smoke-20261124-204033\n"));
 }
 
