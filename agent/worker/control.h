@@ -12,7 +12,7 @@
 
 namespace loadstar::worker {
 
-inline constexpr size_t kMaxControlMessage = 4 * 1024 * 1024;
+inline constexpr size_t kMaxControlMessage = size_t{4} * 1024 * 1024;
 
 // Cuts a stream into messages. Memory is bounded by one message; nothing is allocated for a length that is only
 // claimed.

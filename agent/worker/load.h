@@ -59,7 +59,7 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   // Requests in flight at the end get their timeout, but no more than this.
   static constexpr int64_t kMaxDrain_ns = 30'000'000'000;
   // Bytes that may wait on a connection for the kernel; the loop must be made with no less.
-  static constexpr size_t kMaxQueuedBytes = 4 * 1024 * 1024;
+  static constexpr size_t kMaxQueuedBytes = size_t{4} * 1024 * 1024;
   // "The target refuses": this many attempts failed, none ever succeeded, and it went on for this long.
   static constexpr uint64_t kRefusals = 50;
   static constexpr int64_t kRefusalTime_ns = 1'000'000'000;

@@ -19,7 +19,7 @@ constexpr std::string_view kInitialize =
 constexpr std::string_view kInitialized = R"({"jsonrpc":"2.0","method":"notifications/initialized"})"
                                           "\n";
 constexpr std::string_view kRequestHead = R"({"jsonrpc":"2.0","id":)";
-constexpr size_t kMaxArguments = 256 * 1024;
+constexpr size_t kMaxArguments = size_t{256} * 1024;
 
 std::span<const std::byte> AsBytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
 
