@@ -23,10 +23,7 @@ constexpr absl::Duration kLongestBackoff = absl::Seconds(5);
 // Shows the run: a redrawn block, a line a second, or JSON, as the output is.
 class View {
  public:
-  View(v1::Run run, terminal::Output* output) : output_(output), painter_(output->colour()) {
-    state_.Take(run);
-    events_shown_ = 0;
-  }
+  View(const v1::Run& run, terminal::Output* output) : output_(output), painter_(output->colour()) { state_.Take(run); }
 
   void Take(const v1::StreamMetricsResponse& message) {
     if (message.has_run()) {
@@ -81,9 +78,9 @@ class View {
 
 class Watcher {
  public:
-  Watcher(const WatchOptions& options, v1::Run run, CoordinatorClient* client, Interrupts* interrupts,
+  Watcher(const WatchOptions& options, const v1::Run& run, CoordinatorClient* client, Interrupts* interrupts,
           terminal::Output* output)
-      : options_(options), client_(client), interrupts_(interrupts), output_(output), view_(std::move(run), output) {}
+      : options_(options), client_(client), interrupts_(interrupts), output_(output), view_(run, output) {}
 
   WatchOutcome Run() {
     Connect();
@@ -234,7 +231,7 @@ WatchOutcome Watch(const WatchOptions& options, v1::Run run, CoordinatorClient* 
   if (run.run_id().empty()) {
     run.set_run_id(options.run_id);
   }
-  return Watcher(options, std::move(run), client, interrupts, output).Run();
+  return Watcher(options, run, client, interrupts, output).Run();
 }
 
 }  // namespace loadstar::client
