@@ -147,8 +147,13 @@ Misfit Planner::Explain(uint64_t peak) const {
                      " can hold no more than ", per_worker, " each (limit: descriptors of one process)");
     other_remedy = workers_wanted_ > 0 ? "raise load.workers or leave it out" : "raise the hosts' descriptor limit";
   }
-  const uint64_t fits = LargestFit(peak);
-  misfit.scale = std::floor(static_cast<double>(fits) / static_cast<double>(peak) * 1000) / 1000;
+  // In thousandths, rounded down; and as workers are whole, a little less may not fit where a little more did.
+  auto thousandths = static_cast<uint64_t>(static_cast<double>(LargestFit(peak)) / static_cast<double>(peak) * 1000);
+  while (thousandths > 0 && (Fit(std::max<uint64_t>(peak * thousandths / 1000, 1)).empty() ||
+                             Fit(CeilDiv(peak * thousandths, 1000)).empty())) {
+    --thousandths;
+  }
+  misfit.scale = static_cast<double>(thousandths) / 1000;
   misfit.remedy = misfit.scale > 0 ? absl::StrFormat("run it with --scale %g, or %s", misfit.scale, other_remedy)
                                    : absl::StrCat("no scale fits; ", other_remedy);
   return misfit;

@@ -44,7 +44,9 @@ struct Fleet::Worker {
 
 class Fleet::Spill : public agent::ReportSpill {
  public:
+  explicit Spill(bool* spilled) : spilled_(spilled) {}
   absl::Status Append(const v1::Report& report) override {
+    *spilled_ = true;
     reports_.push_back(report);
     return absl::OkStatus();
   }
@@ -60,6 +62,7 @@ class Fleet::Spill : public agent::ReportSpill {
   }
 
  private:
+  bool* const spilled_;
   std::vector<v1::Report> reports_;
 };
 
@@ -306,7 +309,7 @@ void Fleet::StartAgent(int agent) {
   host.done.clear();
   host.observed.clear();
   host.tick = INT64_MAX;
-  host.spill = std::make_unique<Spill>();
+  host.spill = std::make_unique<Spill>(&spilled_);
   agent::AgentOptions options;
   options.name = host.name;
   options.instance_id = absl::StrCat(host.name, "-", host.life);

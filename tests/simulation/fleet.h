@@ -66,7 +66,8 @@ class Fleet {
   std::set<std::string> NodesUp() const;
   // Everything that the workers of one agent have told its core of a run, over all of its instances.
   const metrics::FiguresMerger& Produced(const std::string& run_id, const std::string& agent);
-  // Every latency that any worker told its agent.
+  // Whether any agent's outbox went past its memory.
+  bool spilled() const { return spilled_; }
   const std::vector<std::string>& violations() const { return violations_; }
   void Violation(std::string what) { violations_.push_back(std::move(what)); }
 
@@ -118,6 +119,7 @@ class Fleet {
   std::vector<std::unique_ptr<AgentHost>> hosts_;
   std::map<std::pair<std::string, std::string>, metrics::FiguresMerger> produced_;
   std::vector<std::string> violations_;
+  bool spilled_ = false;
 };
 
 }  // namespace loadstar::simulation

@@ -59,7 +59,7 @@ class History {
  public:
   explicit History(const Scenario& scenario) : scenario_(scenario), fleet_(scenario.fleet) {}
 
-  std::vector<std::string> Play() {
+  Outcome Play() {
     Random& random = fleet_.random();
     if (scenario_.deploys) {
       fleet_.scheduler().At(kSecond, [this] { Deploy(); });
@@ -90,7 +90,8 @@ class History {
     JudgeRest();
     broken_.insert(broken_.end(), fleet_.violations().begin(), fleet_.violations().end());
     broken_.insert(broken_.end(), fleet_.store().violations().begin(), fleet_.store().violations().end());
-    return broken_;
+    if (fleet_.spilled()) seen_.insert("spilled");
+    return {broken_, seen_};
   }
 
  private:
@@ -256,6 +257,8 @@ class History {
         Broken(absl::StrCat("run ", id, ": ", reason.code(), ": ", reason.message()));
       }
     }
+    for (const v1::Event& event : run.events()) seen_.insert(event.code());
+    seen_.insert(v1::VerdictKind_Name(run.verdict().kind()));
     JudgeVerdict(run);
   }
 
@@ -313,10 +316,11 @@ class History {
   bool torn_down_ = false;
   std::map<std::string, std::string> started_;  // request -> run
   std::vector<std::string> broken_;
+  std::set<std::string> seen_;
 };
 
 }  // namespace
 
-std::vector<std::string> PlayHistory(uint64_t seed) { return History(Draw(seed)).Play(); }
+Outcome PlayHistory(uint64_t seed) { return History(Draw(seed)).Play(); }
 
 }  // namespace loadstar::simulation

@@ -3,12 +3,20 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace loadstar::simulation {
 
-// Plays the history of this seed. Returns what broke; empty: nothing did.
-std::vector<std::string> PlayHistory(uint64_t seed);
+struct Outcome {
+  std::vector<std::string> broken;  // what should have held; empty: all did
+  // What occurred, so that many histories together can be seen to have tried everything: codes of events, kinds of
+  // verdicts, and "spilled".
+  std::set<std::string> seen;
+};
+
+// Plays the history of this seed.
+Outcome PlayHistory(uint64_t seed);
 
 }  // namespace loadstar::simulation

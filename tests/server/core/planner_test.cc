@@ -1,0 +1,131 @@
+#include "server/core/planner.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+#include "absl/strings/match.h"
+
+namespace loadstar::server {
+namespace {
+
+v1::TestSpec TestOf(uint64_t peak, uint32_t workers = 0) {
+  v1::TestSpec test;
+  v1::Stage* stage = test.mutable_load()->add_connections();
+  stage->mutable_duration()->set_seconds(60);
+  stage->set_to_connections(peak);
+  test.mutable_load()->set_workers(workers);
+  return test;
+}
+
+Candidate Agent(const std::string& name, uint64_t connections, uint64_t per_worker = 14'000, uint32_t cores = 2) {
+  Candidate candidate;
+  candidate.name = name;
+  candidate.cores = cores;
+  candidate.capacity.set_connections(connections);
+  candidate.capacity.set_per_worker(per_worker);
+  candidate.capacity.set_per_address_pair(14'116);
+  candidate.capacity.set_binding_limit("memory");
+  return candidate;
+}
+
+const std::vector<std::string> kFourEndpoints = {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"};
+
+TEST(Planner, SmallTestTakesOneWorker) {
+  const Plan plan = MakePlan(TestOf(50), kFourEndpoints, {Agent("a", 100'000)});
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan.workers_total, 1u);
+}
+
+TEST(Planner, DescriptorsOfOneProcessDecideTheNumberOfWorkers) {
+  v1::TestSpec test = TestOf(100'000);
+  for (const char* source : {"127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"}) {
+    test.mutable_load()->add_source_addresses(source);
+  }
+  const Plan plan = MakePlan(test, kFourEndpoints, {Agent("a", 200'000)});
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan.workers_total, 8u);  // ceil(100,000 / 14,000)
+}
+
+TEST(Planner, WorkersAreInProportionToCapacity) {
+  const Plan plan = MakePlan(TestOf(30'000, 12), kFourEndpoints, {Agent("a", 60'000), Agent("b", 30'000)});
+  ASSERT_TRUE(plan.ok());
+  ASSERT_EQ(plan.assignment.size(), 2u);
+  EXPECT_EQ(plan.assignment[0].worker_count + plan.assignment[1].worker_count, 12u);
+  EXPECT_GT(plan.assignment[0].worker_count, plan.assignment[1].worker_count);
+  EXPECT_EQ(plan.assignment[1].first_worker, plan.assignment[0].worker_count);
+}
+
+TEST(Planner, RefusalNamesTheLimitItsFigureAndTheScale) {
+  const Plan plan = MakePlan(TestOf(40'000), kFourEndpoints, {Agent("a", 28'000)});
+  ASSERT_FALSE(plan.ok());
+  EXPECT_EQ(plan.misfit.limit, "memory");
+  EXPECT_TRUE(absl::StrContains(plan.misfit.message, "28000")) << plan.misfit.message;
+  EXPECT_TRUE(absl::StrContains(plan.misfit.message, "40000")) << plan.misfit.message;
+  EXPECT_TRUE(absl::StrContains(plan.misfit.remedy, "--scale 0.7")) << plan.misfit.remedy;
+}
+
+TEST(Planner, PortsAreALimitOfTheirOwnWithTheirOwnRemedy) {
+  const Plan plan = MakePlan(TestOf(100'000), kFourEndpoints, {Agent("a", 200'000)});
+  ASSERT_FALSE(plan.ok());
+  EXPECT_EQ(plan.misfit.limit, "ports");
+  EXPECT_TRUE(absl::StrContains(plan.misfit.message, "56464")) << plan.misfit.message;  // 4 x 14,116
+  EXPECT_TRUE(absl::StrContains(plan.misfit.remedy, "sourceAddresses")) << plan.misfit.remedy;
+}
+
+TEST(Planner, WhatOtherRunsHoldIsTakenOff) {
+  Candidate agent = Agent("a", 50'000);
+  agent.held = 30'000;
+  const Plan plan = MakePlan(TestOf(40'000), kFourEndpoints, {agent});
+  ASSERT_FALSE(plan.ok());
+  EXPECT_TRUE(absl::StrContains(plan.misfit.message, "other runs hold up to 30000")) << plan.misfit.message;
+  EXPECT_TRUE(absl::StrContains(plan.misfit.remedy, "--scale 0.5")) << plan.misfit.remedy;
+  EXPECT_TRUE(MakePlan(TestOf(20'000), kFourEndpoints, {agent}).ok());
+}
+
+TEST(Planner, FewerWorkersThanDescriptorsAllowAreRefused) {
+  const Plan plan = MakePlan(TestOf(40'000, 1), kFourEndpoints, {Agent("a", 200'000)});
+  ASSERT_FALSE(plan.ok());
+  EXPECT_EQ(plan.misfit.limit, "workers");
+}
+
+// Property, over random fleets and tests: what is planned fits every limit, and the scale of a refusal fits.
+TEST(Planner, WhateverIsPlannedFitsAndWhateverIsRefusedFitsAtItsScale) {
+  std::mt19937_64 random(20261124);
+  for (int round = 0; round < 500; ++round) {
+    std::vector<Candidate> candidates;
+    for (uint64_t i = 0; i < 1 + random() % 4; ++i) {
+      candidates.push_back(Agent("agent" + std::to_string(i), random() % 60'000, 1 + random() % 15'000,
+                                 1 + static_cast<uint32_t>(random() % 16)));
+      candidates.back().held = random() % 5'000;
+    }
+    const uint64_t peak = 1 + random() % 150'000;
+    const auto workers = static_cast<uint32_t>(random() % 3 == 0 ? 1 + random() % 40 : 0);
+    const v1::TestSpec test = TestOf(peak, workers);
+    Plan plan = MakePlan(test, kFourEndpoints, candidates);
+    uint64_t planned = peak;
+    if (!plan.ok()) {
+      if (plan.misfit.scale == 0) continue;
+      planned = static_cast<uint64_t>(static_cast<double>(peak) * plan.misfit.scale);
+      if (planned == 0) continue;
+      plan = MakePlan(TestOf(planned, workers), kFourEndpoints, candidates);
+      ASSERT_TRUE(plan.ok()) << "round " << round << ": scale " << plan.misfit.scale << " of " << peak;
+    }
+    uint32_t next = 0;
+    for (const Assigned& assigned : plan.assignment) {
+      EXPECT_EQ(assigned.first_worker, next);
+      next += assigned.worker_count;
+      const auto candidate = std::find_if(candidates.begin(), candidates.end(),
+                                          [&](const Candidate& c) { return c.name == assigned.agent; });
+      const uint64_t each = (planned + plan.workers_total - 1) / plan.workers_total;
+      EXPECT_LE(each, candidate->capacity.per_worker());
+      EXPECT_LE(each * assigned.worker_count + candidate->held, candidate->capacity.connections());
+      EXPECT_LE(each * assigned.worker_count, 4 * candidate->capacity.per_address_pair());
+    }
+    EXPECT_EQ(next, plan.workers_total);
+  }
+}
+
+}  // namespace
+}  // namespace loadstar::server

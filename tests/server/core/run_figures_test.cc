@@ -1,0 +1,132 @@
+#include "server/core/run_figures.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace loadstar::server {
+namespace {
+
+v1::AgentSample SampleOf(uint32_t second, uint64_t established, const std::vector<uint64_t>& latencies_us = {}) {
+  v1::AgentSample sample;
+  sample.set_elapsed_s(second);
+  sample.set_workers_expected(1);
+  sample.set_workers_merged(1);
+  sample.mutable_figures()->mutable_gauges()->set_connections_established(established);
+  sample.mutable_figures()->mutable_counters()->set_requests_answered(latencies_us.size());
+  metrics::Histogram latency;
+  for (const uint64_t us : latencies_us) latency.Record(us);
+  latency.ToProto(sample.mutable_figures()->mutable_latency());
+  return sample;
+}
+
+class RunFiguresTest : public testing::Test {
+ protected:
+  RunFiguresTest() : figures_({"127.0.0.1:1"}, {"node1"}, 10) {
+    figures_.Join("a", true);
+    figures_.Join("b", true);
+  }
+  std::vector<v1::Snapshot> Publish(uint32_t due) {
+    std::vector<v1::Snapshot> out;
+    figures_.Publish(due, [&](v1::Snapshot* snapshot) { out.push_back(*snapshot); });
+    return out;
+  }
+  RunFigures figures_;
+};
+
+TEST_F(RunFiguresTest, SecondIsGivenOutWhenEveryAgentHasDeliveredIt) {
+  figures_.Add("a", SampleOf(0, 3));
+  EXPECT_TRUE(Publish(0).empty());
+  figures_.Add("b", SampleOf(0, 4));
+  const auto snapshots = Publish(0);
+  ASSERT_EQ(snapshots.size(), 1u);
+  EXPECT_EQ(snapshots[0].figures().gauges().connections_established(), 7u);
+  EXPECT_EQ(snapshots[0].missing_agents_size(), 0);
+}
+
+TEST_F(RunFiguresTest, LateAgentIsNamedAndItsPartIsAddedWhenItComes) {
+  figures_.Add("a", SampleOf(0, 3));
+  auto snapshots = Publish(1);
+  ASSERT_EQ(snapshots.size(), 1u);
+  ASSERT_EQ(snapshots[0].missing_agents_size(), 1);
+  EXPECT_EQ(snapshots[0].missing_agents(0), "b");
+  figures_.Add("b", SampleOf(0, 4));
+  snapshots = Publish(1);
+  ASSERT_EQ(snapshots.size(), 1u);
+  EXPECT_EQ(snapshots[0].to_elapsed_s(), 0u);
+  EXPECT_EQ(snapshots[0].figures().gauges().connections_established(), 7u);
+  EXPECT_EQ(snapshots[0].missing_agents_size(), 0);
+  EXPECT_TRUE(Publish(1).empty());
+}
+
+TEST_F(RunFiguresTest, RepeatCountsForNothing) {
+  EXPECT_EQ(figures_.Add("a", SampleOf(0, 3, {10, 20})), RunFigures::Taken::kMerged);
+  EXPECT_EQ(figures_.Add("a", SampleOf(0, 3, {10, 20})), RunFigures::Taken::kRepeat);
+  EXPECT_EQ(figures_.totals().counters().requests_answered(), 2u);
+}
+
+TEST_F(RunFiguresTest, MalformedSecondChangesNothing) {
+  v1::AgentSample sample = SampleOf(0, 3, {10});
+  sample.mutable_figures()->mutable_latency()->add_counts(1);  // one more than indexes
+  EXPECT_EQ(figures_.Add("a", sample), RunFigures::Taken::kMalformed);
+  EXPECT_EQ(figures_.totals().counters().requests_answered(), 0u);
+  EXPECT_EQ(figures_.recorded_s(), 0u);
+}
+
+TEST_F(RunFiguresTest, SecondThatNobodyMeasuredIsAbsentAndNotZero) {
+  figures_.Add("a", SampleOf(1, 3));
+  figures_.Add("b", SampleOf(1, 3));
+  const auto snapshots = Publish(0);
+  ASSERT_EQ(snapshots.size(), 2u);
+  EXPECT_FALSE(snapshots[0].has_figures());
+  EXPECT_EQ(snapshots[0].missing_agents_size(), 2);
+  EXPECT_TRUE(snapshots[1].has_figures());
+}
+
+TEST_F(RunFiguresTest, GapsAreRangesAndAFinishedAgentHasNoneAtItsEnd) {
+  for (const uint32_t k : {0u, 1u, 4u}) figures_.Add("a", SampleOf(k, 1));
+  for (uint32_t k = 0; k <= 6; ++k) {
+    if (k != 5) figures_.Add("b", SampleOf(k, 1));
+  }
+  figures_.Close("a", false);
+  EXPECT_EQ(figures_.Gaps(), (std::vector<std::string>{"a:2-3", "a:5-6", "b:5"}));
+  figures_.Close("b", true);
+  figures_.PublishAll([](v1::Snapshot*) {});
+  EXPECT_EQ(figures_.recorded_s(), 6u) << "nobody measured second 5";
+}
+
+TEST_F(RunFiguresTest, PeakIsOfOneSecondOverAllAgents) {
+  figures_.Add("a", SampleOf(0, 10));
+  figures_.Add("b", SampleOf(0, 1));
+  figures_.Add("a", SampleOf(1, 1));
+  figures_.Add("b", SampleOf(1, 12));
+  figures_.PublishAll([](v1::Snapshot*) {});
+  EXPECT_EQ(figures_.peak_connections(), 13u);
+}
+
+TEST_F(RunFiguresTest, AgentThatNeverDeliversDoesNotGrowMemoryWithoutEnd) {
+  for (uint32_t k = 0; k < RunFigures::kMaxOpenSeconds + 50; ++k) figures_.Add("a", SampleOf(k, k));
+  EXPECT_GE(Publish(0).size(), 50u);
+}
+
+// Two agents, known latencies: the merged percentiles are those of one histogram of all observations.
+TEST_F(RunFiguresTest, MergedPercentilesEqualThoseOfASingleHistogramOfAllObservations) {
+  std::mt19937_64 random(7);
+  metrics::Histogram single;
+  for (uint32_t k = 0; k < 30; ++k) {
+    for (const char* agent : {"a", "b"}) {
+      std::vector<uint64_t> latencies;
+      for (int i = 0; i < 200; ++i) {
+        // One agent is a hundred times slower: an average of percentiles would be far off.
+        latencies.push_back(1 + random() % (agent[0] == 'a' ? 2'000 : 200'000));
+        single.Record(latencies.back());
+      }
+      figures_.Add(agent, SampleOf(k, 1, latencies));
+    }
+  }
+  EXPECT_EQ(figures_.totals().latency().ToPercentiles().SerializeAsString(),
+            single.ToPercentiles().SerializeAsString());
+}
+
+}  // namespace
+}  // namespace loadstar::server
