@@ -100,6 +100,7 @@ bool Engine::CommitOrRetry(std::vector<Action>* actions) {
     if (status.ok()) break;
     spdlog::error("store: event=commit-failed retry_in={} error=\"{}\"", absl::FormatDuration(backoff),
                   std::string(status.message()));
+    RefuseCallsInQueue(status);  // and those that come, from here on
     if (!failed) {
       // Their callers are told now that it is not known; the answers must not follow later.
       failed = true;
@@ -109,7 +110,6 @@ bool Engine::CommitOrRetry(std::vector<Action>* actions) {
       }
       std::erase_if(*actions, [](const Action& action) { return std::holds_alternative<Reply>(action); });
     }
-    RefuseCallsInQueue(status);
     absl::MutexLock lock(&mutex_);
     if (mutex_.AwaitWithTimeout(absl::Condition(this, &Engine::IsStopping), backoff)) {
       spdlog::error(

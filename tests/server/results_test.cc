@@ -153,7 +153,7 @@ TEST(Tables, SumsEqualTheTotals) {
     metrics::FiguresMerger total;
     std::map<std::string, uint64_t> sums;
     std::string connections, latency, nodes;
-    const uint32_t seconds = 1 + random() % 40;
+    const auto seconds = static_cast<uint32_t>(1 + random() % 40);
     for (uint32_t second = 0; second < seconds; ++second) {
       v1::Snapshot snapshot;
       snapshot.set_from_elapsed_s(second);
@@ -180,7 +180,9 @@ TEST(Tables, SumsEqualTheTotals) {
       for (const auto& line : absl::StrSplit(rows, '\n', absl::SkipEmpty())) {
         const std::vector<std::string> cells = absl::StrSplit(line, ',');
         uint64_t cell = 0;
-        if (!cells[column].empty()) EXPECT_TRUE(absl::SimpleAtoi(cells[column], &cell)) << cells[column];
+        if (!cells[column].empty()) {
+          EXPECT_TRUE(absl::SimpleAtoi(cells[column], &cell)) << cells[column];
+        }
         result += cell;
       }
       return result;
