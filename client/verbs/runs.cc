@@ -56,7 +56,7 @@ class Runs : public Verb {
     Table table({{"RUN"},
                  {"STATE"},
                  {"VERDICT"},
-                 {"STARTED"},
+                 {"CREATED"},
                  {"CONNECTIONS", Table::Align::kRight},
                  {"P50", Table::Align::kRight},
                  {"P99", Table::Align::kRight},
