@@ -391,7 +391,9 @@ void Fleet::CarryOutAgent(int agent, std::vector<agent::Action> actions) {
       scheduler_.After(random_.Between(10, 1500) * kMs, [this, agent, life = host.life, deploy = *deploy] {
         AgentHost& deployer = *hosts_[static_cast<size_t>(agent)];
         if (deployer.life != life || deployer.core == nullptr) return;
+        const bool fails = random_.Chance(options_.deploy_failures);
         for (const v1::NodeSpec& node : deploy.nodes) {
+          if (fails && random_.Chance(50)) continue;
           deployer.nodes[deploy.deployment].insert(node.name());
           agent::NodeChanged changed;
           changed.report.set_deployment(deploy.deployment);
@@ -399,7 +401,8 @@ void Fleet::CarryOutAgent(int agent, std::vector<agent::Action> actions) {
           changed.report.mutable_status()->set_state(v1::DEPLOYMENT_STATE_HEALTHY);
           AgentInput(agent, std::move(changed));
         }
-        AgentInput(agent, agent::DeployEnded{deploy.command_id, absl::OkStatus()});
+        AgentInput(agent, agent::DeployEnded{deploy.command_id, fails ? absl::FailedPreconditionError("a port is taken")
+                                                                      : absl::OkStatus()});
       });
     } else if (const auto* teardown = std::get_if<agent::Teardown>(&action)) {
       if (!teardown->command_id.empty()) once(teardown->command_id);
@@ -449,6 +452,7 @@ void Fleet::WorkerTold(int agent, agent::WorkerId id, const v1::AgentToWorker& m
     worker.model = std::make_unique<WorkerModel>(message.plan(), worker.seed);
     v1::WorkerToAgent ready;
     ready.mutable_ready()->set_backend("model");
+    if (random_.Chance(options_.plan_failures)) ready.mutable_ready()->set_error("not enough descriptors");
     WorkerSays(agent, id, std::move(ready), random_.Between(1, 500) * kMs);
   } else if (message.has_start()) {
     worker.start_monotonic_ns = message.start().start_monotonic_ns();

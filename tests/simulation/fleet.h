@@ -35,6 +35,9 @@ struct FleetOptions {
   // A worker's sample may be this late.
   int64_t sample_delay_ns_max = 300 * kMs;
   uint64_t outbox_memory_bytes = 1 << 20;
+  // Chances, in percent, that a worker cannot carry out its plan, and that an agent cannot bring up its nodes.
+  int64_t plan_failures = 0;
+  int64_t deploy_failures = 0;
   server::CoordinatorOptions coordinator;
 };
 

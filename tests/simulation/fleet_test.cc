@@ -40,7 +40,7 @@ TEST_P(FleetHistories, KeepEverySampleAndEndEveryRun) {
   // So many histories have tried everything, or the simulation has become too kind.
   for (const char* what :
        {"VERDICT_KIND_PASSED", "VERDICT_KIND_STOPPED", "VERDICT_KIND_NOT_CARRIED_OUT", "agent-lost", "worker-died",
-        "prepare-failed", "load-updated", "stop-requested", "agent-finished", "spilled"}) {
+        "prepare-failed", "deploy-failed", "load-updated", "stop-requested", "agent-finished", "spilled"}) {
     EXPECT_TRUE(seen.count(what) > 0) << what << " never occurred";
   }
 }

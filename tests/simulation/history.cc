@@ -29,7 +29,8 @@ struct Scenario {
   bool coordinator_crashes = false;
   bool agent_crashes = false;
   bool worker_deaths = false;
-  bool any_fault() const { return cuts || coordinator_crashes || agent_crashes || worker_deaths; }
+  bool failures = false;
+  bool any_fault() const { return cuts || coordinator_crashes || agent_crashes || worker_deaths || failures; }
 };
 
 Scenario Draw(uint64_t seed) {
@@ -40,7 +41,7 @@ Scenario Draw(uint64_t seed) {
   scenario.fleet.delay_ns_max = random.Chance(20) ? 200 * kMs : random.Between(1, 30) * kMs;
   scenario.fleet.sample_delay_ns_max = random.Chance(15) ? 4500 * kMs : random.Between(1, 1500) * kMs;
   // A few samples in memory, the rest in the spill.
-  if (random.Chance(30)) scenario.fleet.outbox_memory_bytes = 4096;
+  if (random.Chance(30)) scenario.fleet.outbox_memory_bytes = 600;
   scenario.fleet.coordinator.agent_lost_after = absl::Seconds(10);
   scenario.fleet.coordinator.prepare_timeout = absl::Seconds(15);
   scenario.fleet.coordinator.drain_timeout = absl::Seconds(15);
@@ -52,6 +53,11 @@ Scenario Draw(uint64_t seed) {
   scenario.coordinator_crashes = random.Chance(40);
   scenario.agent_crashes = random.Chance(20);
   scenario.worker_deaths = random.Chance(20);
+  scenario.failures = random.Chance(15);
+  if (scenario.failures) {
+    scenario.fleet.plan_failures = 15;
+    scenario.fleet.deploy_failures = 30;
+  }
   return scenario;
 }
 
@@ -116,6 +122,7 @@ class History {
     }
     fleet_.Call(request, [this](const server::Reply& reply) {
       const auto* response = std::get_if<v1::DeployResponse>(&reply.response);
+      if (reply.last && !reply.status.ok()) seen_.insert("deploy-failed");
       if (!reply.last || response == nullptr || deployed_) return;
       deployed_ = true;
       StartAll();
