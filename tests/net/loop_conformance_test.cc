@@ -673,13 +673,16 @@ int ConnectOutside(const Address& peer) {
 }
 
 TEST_P(LoopTest, AtTheDescriptorLimitConnectionsAreTurnedAwayWithoutSpinning) {
+  // UBSan opens a pipe when it meets a type for the first time: it has to have met them all before the limit.
+  End first(loop.get());
+  Establish(&first);
   std::vector<int> outside;
   for (int i = 0; i < 8; ++i) {
     outside.push_back(ConnectOutside(peer));  // they wait in the backlog: the loop has not turned yet
   }
   DescriptorLimit limit(3);
   ASSERT_TRUE(Until([&] { return !server->failures.empty(); }));
-  EXPECT_EQ(server->ends.size(), 3U);
+  EXPECT_EQ(server->ends.size(), 4U);
   EXPECT_EQ(server->failures, std::vector<int>(5, EMFILE)) << "each of the others was turned away";
   for (const int fd : outside) {
     char byte = 0;
@@ -700,17 +703,21 @@ TEST_P(LoopTest, AtTheDescriptorLimitConnectionsAreTurnedAwayWithoutSpinning) {
   // With descriptors again, the listener goes on by itself.
   limit.Lift();
   outside.push_back(ConnectOutside(peer));
-  ASSERT_TRUE(Until([&] { return server->ends.size() == 4; }));
+  ASSERT_TRUE(Until([&] { return server->ends.size() == 5; }));
   for (const int fd : outside) {
     close(fd);
   }
 }
 
 TEST_P(LoopTest, LastDescriptorIsUsedWithoutAFalseAlarm) {
+  End first(loop.get());  // as above
+  Establish(&first);
   const int client = ConnectOutside(peer);
   DescriptorLimit limit(1);
-  ASSERT_TRUE(Until([&] { return server->ends.size() == 1; }));
+  const bool accepted = Until([&] { return server->ends.size() == 2; });
   Settle(3);
+  limit.Lift();
+  EXPECT_TRUE(accepted);
   EXPECT_THAT(server->failures, ::testing::IsEmpty()) << "nobody was turned away, so nothing failed";
   close(client);
 }
@@ -730,9 +737,11 @@ TEST_P(LoopTest, FullSocketTableTurnsConnectionsAwayToo) {
 }
 
 TEST_P(LoopTest, ConnectWithoutDescriptorsSaysEmfile) {
-  DescriptorLimit limit(0);
   End client(loop.get());
-  EXPECT_FALSE(Connect(&client));
+  DescriptorLimit limit(0);
+  const bool begun = Connect(&client);
+  limit.Lift();
+  EXPECT_FALSE(begun);
   EXPECT_EQ(last_error, EMFILE);
 }
 
