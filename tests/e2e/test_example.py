@@ -3,7 +3,7 @@
 import subprocess
 
 import harness
-from harness import INVALID, PASSED, ROOT
+from harness import INVALID, NOT_TRUSTWORTHY, PASSED, ROOT
 
 EXAMPLE = ROOT / "examples" / "python" / "stream.py"
 
@@ -24,9 +24,10 @@ load:
 thresholds: [connections.peak >= 100]
 """)
         done = self.stream(loadstar, document)
-        self.assertEqual(done.returncode, PASSED, done.stdout + done.stderr)
+        # Not trustworthy: on a machine whose cores are busy elsewhere, which the example is to say as well.
+        self.assertIn(done.returncode, (PASSED, NOT_TRUSTWORTHY), done.stdout + done.stderr)
+        self.assertEqual(done.stdout.splitlines()[-1], "  connections.peak >= 100: held")
         self.assertIn("connections 100/100", done.stdout)
-        self.assertIn("passed", done.stdout)
         self.assertGreaterEqual(sum(" s  connections " in line for line in done.stdout.splitlines()), 5)
 
     def test_says_what_is_wrong_with_a_document(self):

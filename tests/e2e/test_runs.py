@@ -2,7 +2,7 @@
 CSVs, of run.json and of the nodes' own counters are the same figures."""
 
 import harness
-from harness import BIN, PASSED, Results, metrics_pb, run_pb
+from harness import BIN, NOT_TRUSTWORTHY, PASSED, Results, metrics_pb, run_pb
 
 
 class Runs(harness.TestCase):
@@ -25,7 +25,8 @@ thresholds:
   - connections.peak >= 200
 """)
         done, results = self.loadstar.run(document)
-        self.assertEqual(done.code, PASSED, done)
+        self.assertIn(done.code, (PASSED, NOT_TRUSTWORTHY), done)
+        self.assert_sound(results.run)
         for name in Results.FILES:
             self.assertTrue((results.folder / name).stat().st_size > 0, name)
         run = results.run
@@ -171,7 +172,7 @@ load:
   workers: 2
 """))
         run = loadstar.wait_finished(run_id, 60)
-        self.assertEqual(run.verdict.kind, run_pb.VERDICT_KIND_PASSED, run.verdict)
+        self.assert_sound(run)
         # p50 may fall on either side of the gap; what lies on both sides of it may not.
         self.assertGreaterEqual(run.latency.min_us, 20_000)
         self.assertLess(run.latency.min_us, 24_000)
