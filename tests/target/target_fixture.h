@@ -16,7 +16,7 @@
 
 namespace loadstar::target {
 
-inline constexpr int kPatience_ms = 10'000;
+inline constexpr int kPatience_ms = 30'000;
 
 // True as soon as `done` is; false after kPatience_ms.
 bool Eventually(const std::function<bool()>& done);
