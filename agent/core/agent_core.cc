@@ -1,6 +1,7 @@
 #include "agent/core/agent_core.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -30,13 +31,12 @@ absl::Status Refusal(const absl::Status& status) {
 }  // namespace
 
 struct AgentCore::State {
-  State(const AgentOptions& o, ReportSpill* spill, v1::HostFacts h, v1::Capacity c,
-        const std::vector<std::string>& adopted)
+  State(const AgentOptions& o, ReportSpill* spill, v1::HostFacts h, v1::Capacity c, std::vector<std::string> adopted)
       : options(o),
         log(spill, o.outbox_memory_bytes),
         host(std::move(h)),
         capacity(std::move(c)),
-        deployments(adopted.begin(), adopted.end()) {}
+        deployments(std::make_move_iterator(adopted.begin()), std::make_move_iterator(adopted.end())) {}
 
   void Take(const SessionUp&, const Turn& turn);
   void Take(const SessionDown&, const Turn& turn);
@@ -310,7 +310,8 @@ void AgentCore::State::Settle(const Turn& turn) {
 
 AgentCore::AgentCore(const AgentOptions& options, ReportSpill* spill, v1::HostFacts host, v1::Capacity capacity,
                      std::vector<std::string> adopted_deployments)
-    : state_(std::make_unique<State>(options, spill, std::move(host), std::move(capacity), adopted_deployments)) {}
+    : state_(std::make_unique<State>(options, spill, std::move(host), std::move(capacity),
+                                     std::move(adopted_deployments))) {}
 
 AgentCore::~AgentCore() = default;
 

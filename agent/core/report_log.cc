@@ -18,9 +18,9 @@ uint64_t ReportLog::Append(v1::Report report) {
 }
 
 void ReportLog::Bound() {
-  absl::Status status = spill_ == nullptr ? absl::UnavailableError("there is no spill") : absl::OkStatus();
-  while (status.ok() && memory_bytes_ > memory_bytes_max_ && memory_.size() > 1) {
-    status = spill_->Append(memory_.front());
+  absl::Status status;
+  while (memory_bytes_ > memory_bytes_max_ && memory_.size() > 1) {
+    status = spill_ == nullptr ? absl::UnavailableError("there is no spill") : spill_->Append(memory_.front());
     if (!status.ok()) break;
     memory_bytes_ -= memory_.front().ByteSizeLong();
     memory_.pop_front();
@@ -87,7 +87,7 @@ void ReportLog::Send(int64_t now_ns, const std::function<void(const v1::Report&)
     next_ = report.sequence() + 1;
   };
   const uint64_t in_memory_from = memory_.empty() ? last_ + 1 : memory_.front().sequence();
-  if (next_ <= through && next_ < in_memory_from) {
+  if (spill_ != nullptr && next_ <= through && next_ < in_memory_from) {
     const uint64_t wanted = std::min(through, in_memory_from - 1) - next_ + 1;
     for (const v1::Report& report : spill_->Read(next_ - 1, wanted)) {
       if (report.sequence() != next_) break;

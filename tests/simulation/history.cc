@@ -103,7 +103,7 @@ class History {
  private:
   template <typename Fault>
   void Strike(Fault fault) {
-    fleet_.scheduler().At(fleet_.random().Between(500, kFaultsEndNs / kMs) * kMs, fault);
+    fleet_.scheduler().At(fleet_.random().Between(500, kFaultsEndNs / kMs) * kMs, std::move(fault));
   }
   int AnyAgent() { return static_cast<int>(fleet_.random().Between(0, scenario_.fleet.agents - 1)); }
   void Broken(std::string what) { broken_.push_back(std::move(what)); }
