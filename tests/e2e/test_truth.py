@@ -45,6 +45,17 @@ load:
         timer.join()
         return run, outcome[0]
 
+    def undisturbed(self, stall):
+        """The schedule alone decides the percentiles only where nothing else holds requests up: when other work on this
+        machine did (the usual service time is far from that of loopback), the measurement is made again, thrice at most."""
+        for _ in range(3):
+            run, stall_s = self.measure("open", stall)
+            if run.service_time.p90_us < 5_000 and run.schedule_lag.p90_us < 5_000:
+                break
+            print(f"note: this machine is busy: service time p90 {run.service_time.p90_us / 1e3:.1f} ms, schedule lag p90 "
+                  f"{run.schedule_lag.p90_us / 1e3:.1f} ms", flush=True)
+        return run, stall_s
+
     def check(self, run, stall_s):
         latency, service = run.latency, run.service_time
         print(f"stall {stall_s:.3f} s: latency p50/p95/p99 {latency.p50_us / 1e3:.1f}/{latency.p95_us / 1e3:.1f}/"
@@ -64,7 +75,7 @@ load:
             harness.fault(self.node, stall_ms=int(STALL_S * 1000))
             return STALL_S
 
-        self.check(*self.measure("open", stall))
+        self.check(*self.undisturbed(stall))
 
     def test_stopped_process_shows_in_full(self):
         agent = self.loadstar.processes["local"].pid
@@ -81,7 +92,7 @@ load:
                 os.kill(pid, signal.SIGCONT)
             return time.monotonic() - began
 
-        self.check(*self.measure("open", stall))
+        self.check(*self.undisturbed(stall))
 
     def test_closed_model_is_labelled_and_counts_from_the_send(self):
         def stall():
