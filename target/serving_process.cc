@@ -113,7 +113,7 @@ int RunServingProcess(const Options& options) {
   // Dies with the parent, whatever that dies of. The parent may have died before the call; then the check tells.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   prctl(PR_SET_NAME, "loadstar-target");  // it was started as /proc/self/exe, and that is what ps would show
-  signal(SIGINT, SIG_IGN);  // Ctrl-C reaches the whole group; the parent decides
+  signal(SIGINT, SIG_IGN);                // Ctrl-C reaches the whole group; the parent decides
   signal(SIGPIPE, SIG_IGN);
   absl::StatusOr<SharedState> state = SharedState::Open(options.serving->state_fd);
   if (!state.ok() || options.serving->index >= state->processes()) {
