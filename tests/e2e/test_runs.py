@@ -103,21 +103,21 @@ load:
   requests: {model: open, rate: 1/s per connection}
 """))
         loadstar.wait_state(run_id, run_pb.RUN_STATE_RUNNING, 20)
+        self.wait_established(loadstar, run_id, 150)
         self.assertEqual(loadstar.cli("update", run_id, "--set", "connections=50", "--set", "ramp=1s").code, PASSED)
-
-        def established():
-            for message in loadstar.stream(run_id, from_elapsed_s=-1):
-                if message.HasField("snapshot") and message.snapshot.figures.gauges.connections_established == 50:
-                    return True
-            return False
-
-        self.assertTrue(established())
+        self.wait_established(loadstar, run_id, 50)
         self.assertEqual(loadstar.cli("stop", run_id).code, PASSED)
         run = loadstar.wait_finished(run_id, 30)
         self.assertEqual(run.verdict.kind, run_pb.VERDICT_KIND_STOPPED)
         self.assertEqual(len(run.updates), 1)
         self.assertEqual(run.peak_connections, 150)
         self.assert_ledger(run)
+
+    def wait_established(self, loadstar, run_id, connections):
+        for message in loadstar.stream(run_id, from_elapsed_s=-1):
+            if message.HasField("snapshot") and message.snapshot.figures.gauges.connections_established == connections:
+                return
+        self.fail(f"the run ended before it held {connections} connections")
 
     def test_every_program_explains_itself(self):
         loadstar = self.cluster()
