@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Runs a scenario against four nodes of its own and prints the figures as one line of JSON.
 
 usage: measure.py SCENARIO [any argument of `loadstar run`, such as --set load.workers=4 or --scale 0.1]

@@ -3,6 +3,6 @@
 # a run. Needs build/release.
 set -euo pipefail
 for workers in 1 2 4; do
-  python3 "$(dirname "${BASH_SOURCE[0]}")/measure.py" smoke --set "load.workers=$workers" \
+  /usr/bin/python3 "$(dirname "${BASH_SOURCE[0]}")/measure.py" smoke --set "load.workers=$workers" \
     --set 'load.connections[0].ramp=10s' --set 'load.connections[1].hold=20s' || echo "exit code $?" >&2
 done
