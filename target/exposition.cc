@@ -46,6 +46,8 @@ constexpr NumberMetric kNumbers[] = {
      &ProcessCells::requests},
     {"loadstar_target_handshakes_total", "counter", "initialize requests received (mcp-tcp).",
      &ProcessCells::handshakes},
+    {"loadstar_target_peer_resets_total", "counter", "Connections that the peer ended with a reset.",
+     &ProcessCells::peer_resets},
     {"loadstar_target_bytes_received_total", "counter", "Bytes received on the listener's connections.",
      &ProcessCells::bytes_received},
     {"loadstar_target_bytes_sent_total", "counter", "Bytes sent on the listener's connections.",

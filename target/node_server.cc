@@ -96,8 +96,10 @@ void NodeServer::OnReceived(uint64_t /*tag*/, net::SocketId id, std::span<const 
 void NodeServer::OnDrained(uint64_t /*tag*/, net::SocketId id) { UpdateReading(id); }
 
 void NodeServer::OnClosed(uint64_t /*tag*/, net::SocketId id, int error) {
-  if (error != 0) {
-    cells_->CountError(error == ECONNRESET ? ErrorKind::kReset : ErrorKind::kTransport);
+  if (error == ECONNRESET) {
+    cells_->peer_resets.Add(1);
+  } else if (error != 0) {
+    cells_->CountError(ErrorKind::kTransport);
   }
   Forget(id);
 }

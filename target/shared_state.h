@@ -23,13 +23,12 @@ enum class ErrorKind : uint8_t {
   kInjectedError,  // by POST /fault
   kInjectedClose,  // by POST /fault
   kOverload,       // answers piled up beyond the bound; the connection was closed
-  kReset,          // the peer reset the connection
-  kTransport,      // the connection ended with another errno
+  kTransport,      // the connection ended with an errno other than ECONNRESET
   kCount,
 };
 inline constexpr std::array<std::string_view, static_cast<size_t>(ErrorKind::kCount)> kErrorKindNames = {
     "parse",          "invalid_request", "unknown_method", "invalid_params", "line_too_long",
-    "injected_error", "injected_close",  "overload",       "reset",          "transport"};
+    "injected_error", "injected_close",  "overload",       "transport"};
 
 // A number with one writing process and any number of readers in others.
 class SharedNumber {
@@ -54,6 +53,7 @@ struct alignas(64) ProcessCells {
   SharedNumber accept_failures;
   SharedNumber requests;
   SharedNumber handshakes;
+  SharedNumber peer_resets;  // no error: a load generator ends idle connections so, to leave no TIME_WAIT
   SharedNumber bytes_received;
   SharedNumber bytes_sent;
   std::array<SharedNumber, kErrorKindNames.size()> errors;

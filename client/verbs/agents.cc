@@ -32,12 +32,13 @@ std::string State(const v1::Agent& agent) {
                                       : absl::StrCat("out of reach for ", terminal::Age(absl::Now() - seen));
 }
 
-std::string ClockOffset(const v1::Agent& agent) {
+// How well the agent's clock is known. The offset itself compares a monotonic clock with a wall clock and tells people
+// nothing; --json has it.
+std::string ClockUncertainty(const v1::Agent& agent) {
   if (!agent.has_clock_offset()) {
     return "";
   }
-  return absl::StrFormat("%+.2f ms +-%.2f", absl::ToDoubleMilliseconds(terminal::ToDuration(agent.clock_offset())),
-                         absl::ToDoubleMilliseconds(terminal::ToDuration(agent.clock_uncertainty())));
+  return absl::StrFormat("+-%.2f ms", absl::ToDoubleMilliseconds(terminal::ToDuration(agent.clock_uncertainty())));
 }
 
 class Agents : public Verb {
@@ -71,12 +72,13 @@ class Agents : public Verb {
                    {"DOING"}});
       for (const v1::Agent& agent : response->agents()) {
         const bool known = agent.has_host() && agent.has_capacity();
-        table.Add(
-            {agent.name(), State(agent), agent.host().hostname(), known ? std::to_string(agent.host().cores()) : "",
-             known ? terminal::Bytes(agent.host().memory_available_bytes()) : "",
-             known ? terminal::Grouped(agent.capacity().connections()) : "", agent.capacity().binding_limit(),
-             known ? terminal::Grouped(agent.capacity().per_worker()) : "",
-             known ? terminal::Grouped(agent.capacity().per_address_pair()) : "", ClockOffset(agent), Doing(agent)});
+        table.Add({agent.name(), State(agent), agent.host().hostname(),
+                   known ? std::to_string(agent.host().cores()) : "",
+                   known ? terminal::Bytes(agent.host().memory_available_bytes()) : "",
+                   known ? terminal::Grouped(agent.capacity().connections()) : "", agent.capacity().binding_limit(),
+                   known ? terminal::Grouped(agent.capacity().per_worker()) : "",
+                   known ? terminal::Grouped(agent.capacity().per_address_pair()) : "", ClockUncertainty(agent),
+                   Doing(agent)});
       }
       context.output->Raw(table.Text());
       return ExitCode::kPassed;

@@ -22,6 +22,9 @@ struct BadInput {
   std::vector<std::string> environment = {};
 };
 
+// Names the case in ctest's list.
+void PrintTo(const BadInput& input, std::ostream* out) { *out << input.name; }
+
 class BadInputTest : public ::testing::TestWithParam<BadInput> {};
 
 TEST_P(BadInputTest, IsOneClearErrorAndNothingElse) {

@@ -28,7 +28,7 @@ TEST(ExpositionTest, EveryMetricIsThereByProcessAndInTotal) {
         "loadstar_target_connections{process=\"total\"} 7\n",
         "loadstar_target_errors_total{process=\"1\",kind=\"parse\"} 1\n",
         "loadstar_target_errors_total{process=\"total\",kind=\"parse\"} 1\n",
-        "loadstar_target_errors_total{process=\"0\",kind=\"reset\"} 0\n",
+        "loadstar_target_errors_total{process=\"0\",kind=\"transport\"} 0\n",
         "process_cpu_seconds_total{process=\"total\"} 5\n", "process_cpu_seconds_total{process=\"parent\"} 1\n",
         "process_resident_memory_bytes{process=\"total\"} 211\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
