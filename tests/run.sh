@@ -29,7 +29,7 @@ TEXT
 
 readonly all_stages=(install lint build asan tsan tidy fuzz test)
 # Test programs whose code has threads of its own; everything else runs on one thread by design.
-readonly threaded_tests='^(rpc|server|store|agent|os|client)'
+readonly threaded_tests='^(rpc|rpc_reactor|server|server_service|session|supervisor|deployer|agent_parts|os|client)_test$'
 # Seconds of fuzzing per target.
 readonly fuzz_seconds=10
 
@@ -132,7 +132,7 @@ stage_asan() {
 stage_tsan() {
   quietly tsan-configure 300 cmake --preset tsan || return 1
   local targets
-  mapfile -t targets < <(ninja_targets tsan "$threaded_tests.*_test$")
+  mapfile -t targets < <(ninja_targets tsan "$threaded_tests")
   [ "${#targets[@]}" -gt 0 ] || { echo "no test programs match $threaded_tests"; return 1; }
   # Tests of the agent and of the deployer start these.
   configure_and_build tsan 3000 "${targets[@]}" loadstar-worker loadstar-target || return 1
