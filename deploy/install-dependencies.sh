@@ -5,10 +5,13 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: deploy/install-dependencies.sh [--tests] [--check]
+usage: deploy/install-dependencies.sh [--tests] [--check | --authorize]
 
   --tests   also install what only the tests need: buf, through npm (npm itself from Debian when it is missing)
   --check   install nothing; say what is missing and exit 1 when something is
+  --authorize
+            install nothing; when packages are missing and this user is not root, let sudo ask for the password now, on the
+            terminal, so that a later installation from the same terminal need not
 TEXT
 }
 
@@ -16,10 +19,12 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 list=$root/deploy/packages.txt
 with_tests=false
 check_only=false
+authorize_only=false
 for argument in "$@"; do
   case $argument in
     --tests) with_tests=true ;;
     --check) check_only=true ;;
+    --authorize) authorize_only=true ;;
     -h | --help) usage; exit 0 ;;
     *) echo "install-dependencies.sh: unknown argument '$argument'" >&2; usage >&2; exit 2 ;;
   esac
@@ -42,6 +47,19 @@ as_root() {
   fi
 }
 
+# authorize PACKAGE...: root, a sudo that needs no password, or the password asked for now.
+authorize() {
+  [ "$(id -u)" -ne 0 ] || return 0
+  if command -v sudo >/dev/null; then
+    ! sudo -n true 2>/dev/null || return 0
+    echo "${#} Debian packages are missing, and installing them needs root: sudo asks for your password now. They are: $*"
+  fi
+  as_root -v || {
+    echo "install-dependencies.sh: sudo did not grant it; install the packages above as root, then run this again" >&2
+    exit 1
+  }
+}
+
 # The packages among the arguments that are not installed, one a line.
 missing_of() {
   dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null | awk -v wanted="$*" '
@@ -56,6 +74,10 @@ install_packages() {
   if $check_only; then
     echo "missing packages: ${missing[*]}"
     exit 1
+  fi
+  if $authorize_only; then
+    authorize "${missing[@]}"
+    exit 0
   fi
   echo "installing ${#missing[@]} packages: ${missing[*]}"
   local name
@@ -79,6 +101,7 @@ if $with_tests; then
   command -v npm >/dev/null || install_packages nodejs npm
   # npm writes this file last, so that an interrupted installation is done again.
   if [ ! "$tools/node_modules/.package-lock.json" -nt "$tools/package-lock.json" ]; then
+    ! $authorize_only || exit 0
     if $check_only; then
       echo "missing: buf (npm ci in tests/tools)"
       exit 1

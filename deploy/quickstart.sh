@@ -130,6 +130,15 @@ with_progress() {
   return "$status"
 }
 
+# sudo may ask on the terminal, and holds its ticket for it: then no session and no background, hence no progress shown.
+install_dependencies() {
+  if [ "$(id -u)" -eq 0 ]; then
+    with_progress 1800 deploy/install-dependencies.sh
+  else
+    timeout --foreground --kill-after=10 1800 deploy/install-dependencies.sh >>"$phase_log" 2>&1 </dev/null
+  fi
+}
+
 # ---- Coordinator and agent
 
 # spawn NAME COMMAND...: in a session of its own, logging to a file, recorded in a pid file.
@@ -241,8 +250,10 @@ phase_engine() {
   mkdir -p "$state"
   if ! deploy/install-dependencies.sh --check >/dev/null 2>&1; then
     phase_log=$state/install.log
-    step 'installing missing Debian packages'
-    with_progress 1800 deploy/install-dependencies.sh ||
+    timeout --foreground --kill-after=10 600 deploy/install-dependencies.sh --authorize ||
+      fail 'the rights to install Debian packages are missing' 'run it as root or as a user of sudo, or install the packages above yourself'
+    step "installing missing Debian packages; output goes to $phase_log"
+    install_dependencies ||
       fail 'dependencies could not be installed' 'mend what the log says (network, rights), then run this again'
   fi
   step 'dependencies are there'

@@ -120,7 +120,11 @@ configure_and_build() {
 # ninja_targets PRESET REGEX: phony names of programs that match.
 ninja_targets() { ninja -C "build/$1" -t targets all 2>/dev/null | sed -n 's/: phony$//p' | grep -E "$2" | grep -Ev "^cmake_|/"; }
 
-stage_install() { bounded 1200 deploy/install-dependencies.sh --tests </dev/null; }
+stage_install() {
+  # sudo asks on the terminal, which only a process in its foreground may do: not one that timeout put in a group of its own.
+  bounded --foreground 600 deploy/install-dependencies.sh --tests --authorize || return 1
+  bounded --foreground 1200 deploy/install-dependencies.sh --tests </dev/null
+}
 
 stage_lint() { bounded 600 tests/lint.sh; }
 
