@@ -31,6 +31,8 @@ MARK = "LOADSTAR_E2E"
 PORTS = range(28000, 28900)
 
 PASSED, THRESHOLD_FAILED, INVALID, NOT_TRUSTWORTHY, NOT_CARRIED_OUT = 0, 1, 2, 3, 4
+# A test file's exit code when none of its tests could run here; ctest knows it (CMakeLists.txt).
+SKIPPED = 77
 
 
 def _load_stubs():
@@ -476,5 +478,14 @@ class Bag:
 
 
 def main():
+    """Runs the tests of the calling file. A skip is told to ctest, and is a failure where CI=true."""
     threading.excepthook = lambda arguments: (sys.excepthook(*arguments[:3]), os._exit(70))
-    unittest.main(verbosity=2)
+    result = unittest.main(verbosity=2, exit=False).result
+    if not result.wasSuccessful():
+        sys.exit(1)
+    if result.skipped and os.environ.get("CI") == "true":
+        print("tests were skipped, which CI does not take: " + "; ".join(f"{test}: {why}" for test, why in result.skipped),
+              file=sys.stderr)
+        sys.exit(1)
+    if result.skipped and len(result.skipped) >= result.testsRun:
+        sys.exit(SKIPPED)
