@@ -40,7 +40,7 @@ class WorkerDies(harness.TestCase):
         self.assertEqual(run.verdict.kind, run_pb.VERDICT_KIND_NOT_CARRIED_OUT, run.verdict)
         events = [event for event in run.events if "worker" in event.code and event.severity == run_pb.SEVERITY_ERROR]
         self.assertTrue(events, run.events)
-        self.assertIn("9", events[0].message)
+        self.assertIn("signal 9", events[0].message)
         # Its connections count as lost from that second on; the others are held to the end.
         self.assertEqual(run.totals.counters.connections_lost, 30)
         established = {s.to_elapsed_s: s.figures.gauges.connections_established for s in loadstar.snapshots(run_id)}
