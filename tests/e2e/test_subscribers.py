@@ -3,11 +3,16 @@
 import threading
 import time
 
+import grpc
+
 import harness
-from harness import run_pb
+from harness import run_pb, service_grpc, service_pb
 
 BOUND_BYTES = 10 << 20
 NOT_READING_S = 30
+# A connection that takes little before somebody reads: by default, gRPC alone would take in the whole run unread.
+TAKES_LITTLE = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024),
+                ("grpc.max_receive_message_length", 64 << 20)]
 
 
 class SlowSubscriber(harness.TestCase):
@@ -30,8 +35,11 @@ load:
 
         reader = threading.Thread(target=follow, daemon=True)
         reader.start()
-        # Twenty that do not read: one alone would hide in the noise.
-        slow = [loadstar.stream(run_id) for _ in range(20)]
+        # Twenty that do not read: one alone would hide in the noise. Not on the channel of the one that reads.
+        channel = grpc.insecure_channel(loadstar.address, options=TAKES_LITTLE)
+        self.addCleanup(channel.close)
+        silent = service_grpc.CoordinatorServiceStub(channel)
+        slow = [silent.StreamMetrics(service_pb.StreamMetricsRequest(run_id=run_id), timeout=120) for _ in range(20)]
         harness.wait_for(lambda: len(seen) >= 4, 20, "the first seconds")
         before = harness.rss_bytes(loadstar.processes["coordinator"].pid)
         time.sleep(NOT_READING_S)
@@ -44,16 +52,20 @@ load:
         self.assertFalse(reader.is_alive())
         # The one that reads was given every second by itself.
         self.assertEqual(seen, [(second, second) for second in range(run.recorded_s)])
-        # The slow one, once it reads, is given everything, merged where it was behind.
-        covered, requests, last = [], 0, None
+        # A silent one, when it reads at last, is given everything: the seconds that stood at its subscription one by one,
+        # what came while it was silent merged.
+        covered, merged, requests, last = [], [], 0, None
         for message in slow[0]:
             if message.HasField("snapshot"):
+                if message.snapshot.from_elapsed_s < message.snapshot.to_elapsed_s:
+                    merged.append((message.snapshot.from_elapsed_s, message.snapshot.to_elapsed_s))
                 covered += range(message.snapshot.from_elapsed_s, message.snapshot.to_elapsed_s + 1)
                 requests += message.snapshot.figures.counters.requests_sent
             else:
                 last = message.run
         for stream in slow[1:]:
             stream.cancel()
+        self.assertTrue(merged, "a silent subscriber was given every second by itself")
         self.assertEqual(covered, list(range(run.recorded_s)))
         self.assertEqual(requests, run.totals.counters.requests_sent)
         self.assertEqual(last.state, run_pb.RUN_STATE_FINISHED)
