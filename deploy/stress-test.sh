@@ -11,8 +11,8 @@ usage: deploy/stress-test.sh [duration_min] [max_connections] [ramp_min]
   ramp_min         minutes from none to the peak                          (default 5; fractions are allowed)
 
 One request a second goes over each connection. Brings up what is not up yet, runs the test and prints its summary and
-results folder; leaves everything up. Exit code: that of the run (0 passed, 1 a threshold failed, 2 wrong arguments or a
-plan beyond this host's capacity, 3 not trustworthy, 4 could not be carried out).
+results folder; leaves everything up. Exit code: that of the run (0 passed, 1 a threshold failed, 3 not trustworthy, 4 could
+not be carried out, as when the plan is beyond this host's capacity); 2 for wrong arguments.
 TEXT
 }
 
