@@ -13,14 +13,15 @@ usage: deploy/quickstart.sh [--no-test] [--scale X] | --status | --clean [--keep
   --scale X      run the test at a share of its size, 0 < X <= 1 (recorded in the result)
   --status       what is up
   --clean        take everything down: nodes, agent, coordinator, state/; also build/release when this script made it.
-                 Keeps results/ and the Debian packages
+                 Keeps results/, the Debian packages, and the compiler's cache, which is outside of this folder (ccache's)
   --keep-build   with --clean: keep build/release
 
 Phases: 1 engine (dependencies, build, coordinator and agent), 2 host limits (report only), 3 the nodes' program,
-4 deploy, 5 verify. LOADSTAR_COORDINATOR sets the address (default 127.0.0.1:7400).
+4 deploy, 5 verify. LOADSTAR_COORDINATOR sets the coordinator's address (default 127.0.0.1:7400); while one is up, its
+address is the default, and another one is an error. --status and --clean always mean the one that is up.
 
 Exit code: that of the test (0 passed, 1 a threshold failed, 3 not trustworthy, 4 could not be carried out);
-2 for wrong arguments; 4 when a phase failed.
+2 for wrong arguments; 4 when a phase failed or when --clean could not end a process.
 TEXT
 }
 
@@ -29,7 +30,7 @@ cd "$root" || exit 4
 readonly stack=four-nodes test_name=quickstart
 readonly state=state/quickstart bin=build/release/bin made_marker=build/release/.made-by-quickstart
 readonly programs=(loadstar loadstar-coordinator loadstar-agent loadstar-worker loadstar-target)
-export LOADSTAR_COORDINATOR=${LOADSTAR_COORDINATOR:-127.0.0.1:7400}
+readonly default_address=127.0.0.1:7400
 
 mode=all scale='' keep_build=false
 while [ $# -gt 0 ]; do
@@ -58,6 +59,25 @@ pid_of() {
   local pid recorded
   read -r pid recorded 2>/dev/null <"$state/$1.pid" || return 1
   [ -n "$recorded" ] && [ "$(start_time_of "$pid")" = "$recorded" ] && echo "$pid"
+}
+
+# choose_address: where the coordinator that is up listens; else what the user says; else the default.
+choose_address() {
+  local asked=${LOADSTAR_COORDINATOR:-} up=''
+  pid_of coordinator >/dev/null && read -r up 2>/dev/null <"$state/address"
+  if [ -n "$up" ] && [ -n "$asked" ] && [ "$asked" != "$up" ] && [[ $mode != status && $mode != clean ]]; then
+    echo "quickstart.sh: LOADSTAR_COORDINATOR is $asked, but the coordinator of this folder is up on $up (pid $(pid_of coordinator))." >&2
+    echo "Unset LOADSTAR_COORDINATOR to use that one, or take it down first: deploy/quickstart.sh --clean --keep-build" >&2
+    exit 4
+  fi
+  asked=${asked:-$default_address}
+  export LOADSTAR_COORDINATOR=${up:-$asked}
+}
+
+# The command line as a user has to write it to reach our coordinator.
+cli_command() {
+  [ "$LOADSTAR_COORDINATOR" = "$default_address" ] || printf 'LOADSTAR_COORDINATOR=%s ' "$LOADSTAR_COORDINATOR"
+  printf '%s' "$bin/loadstar"
 }
 
 loadstar() { timeout "${cli_limit:-20}" "$bin/loadstar" "$@"; }
@@ -174,13 +194,14 @@ listener_on() { ss -Hltnp "sport = :${1##*:}" 2>/dev/null | sed -n 's/.*users:((
 start_engine() {
   local pid
   if pid=$(pid_of coordinator); then
-    step "coordinator is up (pid $pid)"
+    step "coordinator is up on $LOADSTAR_COORDINATOR (pid $pid)"
   else
     local other
     other=$(listener_on "$LOADSTAR_COORDINATOR")
     [ -z "$other" ] || fail "$LOADSTAR_COORDINATOR is already in use by $other, which this script did not start" \
       "stop that process, or choose another address: LOADSTAR_COORDINATOR=127.0.0.1:7401 deploy/quickstart.sh"
     phase_log=$state/coordinator.log
+    printf '%s\n' "$LOADSTAR_COORDINATOR" >"$state/address"
     spawn coordinator "$bin/loadstar-coordinator" --listen "$LOADSTAR_COORDINATOR" --state "$state/coordinator"
     wait_until 30 coordinator coordinator_answers ||
       fail "the coordinator did not come up" "read $state/coordinator.log, then run this again"
@@ -203,44 +224,55 @@ start_engine() {
   done
 }
 
+# gone SECONDS COMMAND...: waits until the command prints nothing.
+gone() {
+  local deadline=$((SECONDS + $1))
+  shift
+  while [ -n "$("$@")" ]; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 0.1
+  done
+}
+
 # stop NAME: TERM, then KILL after 20 s.
 stop() {
   local pid
   pid=$(pid_of "$1") || { rm -f "$state/$1.pid"; return 0; }
   kill -TERM "$pid" 2>/dev/null
-  local tries=200
-  while [ -n "$(pid_of "$1")" ] && [ "$tries" -gt 0 ]; do
-    sleep 0.1
-    tries=$((tries - 1))
-  done
-  if [ -n "$(pid_of "$1")" ]; then
+  if ! gone 20 pid_of "$1"; then
     step "$1 did not end within 20 s of SIGTERM: killing it"
     kill -KILL "$pid" 2>/dev/null
-    sleep 0.5
+    gone 10 pid_of "$1" || return 1
   fi
-  [ -z "$(pid_of "$1")" ] || { step "$1 (pid $pid) could not be stopped"; return 1; }
   rm -f "$state/$1.pid"
   step "$1 stopped"
 }
 
 # Whatever was started from here and did not end with its parent (which may have been killed): programs carry the mark
-# that spawn put into their environment, nodes the mark that names their agent's folder. TERM, then KILL after 5 s.
+# that spawn put into their environment, nodes the mark that names their agent's folder.
 marked_processes() {
-  grep -lszE "^(LOADSTAR_QUICKSTART=$root/$state\$|LOADSTAR_NODE=$root/$state/)" /proc/[0-9]*/environ | cut -d / -f 3
+  local own=LOADSTAR_QUICKSTART=$root/$state node=LOADSTAR_NODE=$root/$state/ file variable
+  # Fixed strings, since a folder's name may hold anything; grep finds candidates, the comparison tells that it is the mark.
+  grep -lszF -e "$own" -e "$node" /proc/[0-9]*/environ | while IFS= read -r file; do
+    while IFS= read -r -d '' variable; do
+      [[ $variable == "$own" || $variable == "$node"* ]] || continue
+      cut -d / -f 3 <<<"$file"
+      break
+    done 2>/dev/null <"$file"
+  done
 }
+
+# end_leftovers: TERM, then KILL after 5 s; fails when one remains all the same.
 end_leftovers() {
   local pids
   mapfile -t pids < <(marked_processes)
   [ "${#pids[@]}" -gt 0 ] || return 0
   step "ending ${#pids[@]} processes that were left behind: ${pids[*]}"
   kill -TERM "${pids[@]}" 2>/dev/null
-  local tries=50
-  while [ -n "$(marked_processes)" ] && [ "$tries" -gt 0 ]; do
-    sleep 0.1
-    tries=$((tries - 1))
-  done
+  ! gone 5 marked_processes || return 0
   mapfile -t pids < <(marked_processes)
-  [ "${#pids[@]}" -eq 0 ] || kill -KILL "${pids[@]}" 2>/dev/null
+  kill -KILL "${pids[@]}" 2>/dev/null
+  gone 10 marked_processes
 }
 
 # ---- The phases
@@ -323,7 +355,7 @@ run_test() {
     2 | 4) printf '\nWhen the capacity of this host was the reason: deploy/quickstart.sh --scale 0.5 asks for half of the load.\n' >&2 ;;
   esac
   printf '\n%d s in all. Everything stays up for your own tests: %s run smoke; deploy/quickstart.sh --clean takes it down.\n' \
-    $((SECONDS - started)) "$bin/loadstar"
+    $((SECONDS - started)) "$(cli_command)"
   return "$status"
 }
 
@@ -332,6 +364,7 @@ status_report() {
   for name in coordinator agent; do
     if pid=$(pid_of "$name"); then
       echo "$name: up (pid $pid)"
+      [ "$name" = agent ] || echo "address: $LOADSTAR_COORDINATOR"
       up=$((up + 1))
     else
       echo "$name: down"
@@ -358,9 +391,16 @@ clean() {
       fi
     done < <(loadstar deployments --json 2>/dev/null | json '[d["name"] for d in answer.get("deployments", [])]')
   fi
-  stop agent || exit 4
-  stop coordinator || exit 4
-  end_leftovers
+  # What of these two does not end carries the mark as well.
+  stop agent
+  stop coordinator
+  if ! end_leftovers; then
+    local pids
+    mapfile -t pids < <(marked_processes)
+    printf 'quickstart.sh: still there after SIGKILL: pid %s. %s is kept; end them (as the user who started them), then run --clean again.\n' \
+      "${pids[*]}" "$state" >&2
+    exit 4
+  fi
   rm -rf "$state"
   rmdir state 2>/dev/null
   if ! $keep_build && [ -e "$made_marker" ]; then
@@ -371,6 +411,7 @@ clean() {
   echo 'clean: nothing of quickstart is left; results/ is kept'
 }
 
+choose_address
 case $mode in
   status) status_report; exit ;;
   clean) clean; exit 0 ;;
@@ -383,7 +424,7 @@ phase_program
 phase_deploy
 phase_verify
 if [ "$mode" = no-test ]; then
-  printf '\nup after %d s. Try: %s run smoke; take it down with deploy/quickstart.sh --clean\n' $((SECONDS - started)) "$bin/loadstar"
+  printf '\nup after %d s. Try: %s run smoke; take it down with deploy/quickstart.sh --clean\n' $((SECONDS - started)) "$(cli_command)"
   exit 0
 fi
 # From here on Ctrl-C is the client's: it stops the run gracefully, and this script reports its verdict.

@@ -37,6 +37,8 @@ ramp_s=$(seconds_of ramp_min "${3:-5}") || exit 2
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 4
 deploy/quickstart.sh --no-test || exit
+# Without LOADSTAR_COORDINATOR, quickstart uses the coordinator that is up, wherever it listens.
+read -r LOADSTAR_COORDINATOR <state/quickstart/address && export LOADSTAR_COORDINATOR
 
 echo "full: $connections connections, ramp ${ramp_s} s, hold ${hold_s} s"
 exec build/release/bin/loadstar run full \

@@ -106,15 +106,19 @@ void NodeServer::OnClosed(uint64_t /*tag*/, net::SocketId id, int error) {
 
 bool NodeServer::Echo(net::SocketId id, std::string_view bytes) {
   uint64_t requests = 1;
+  size_t begin = 0;  // of the request in `bytes`; 0 also for one that began in an earlier piece
+  size_t next = bytes.size();
   if (options_.tcp_payload > 0) {
     uint32_t& partial = connections_[id].payload_bytes;
+    next = options_.tcp_payload - partial;
     const uint64_t sum = uint64_t{partial} + bytes.size();
     requests = sum / options_.tcp_payload;
     partial = static_cast<uint32_t>(sum % options_.tcp_payload);
   }
   cells_->requests.Add(requests);
+  const size_t echoed = answers_.size();
   answers_.append(bytes);
-  for (; requests > 0; --requests) {
+  for (; requests > 0; --requests, begin = next, next += options_.tcp_payload) {
     if (request_faults_.close.Hits()) {
       cells_->CountError(ErrorKind::kInjectedClose);
       answers_.clear();
@@ -122,7 +126,7 @@ bool NodeServer::Echo(net::SocketId id, std::string_view bytes) {
     }
     if (request_faults_.error.Hits()) {
       cells_->CountError(ErrorKind::kInjectedError);
-      answers_[0] = static_cast<char>(~answers_[0]);
+      answers_[echoed + begin] = static_cast<char>(~answers_[echoed + begin]);
     }
     if (request_faults_.idle()) {
       break;

@@ -22,6 +22,7 @@ constexpr Row kKinds[] = {
     {ENFILE, v1::ERROR_KIND_NO_DESCRIPTORS},
     {EADDRNOTAVAIL, v1::ERROR_KIND_NO_PORTS},
     {EADDRINUSE, v1::ERROR_KIND_NO_PORTS},
+    {EAGAIN, v1::ERROR_KIND_NO_PORTS},  // as older kernels say it of connect
     {ENOMEM, v1::ERROR_KIND_NO_MEMORY},
     {ENOBUFS, v1::ERROR_KIND_NO_MEMORY},
 };

@@ -107,7 +107,7 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   void CloseNow(uint32_t number);
   void Forget(uint32_t number);
   void Retry(uint32_t number);
-  int64_t BackoffOf(uint32_t number) const;
+  int64_t BackoffOf(uint32_t number);
   void End(int64_t now_ns);
   void AbandonAll();
   void CheckRefusal(int64_t now_ns);
@@ -186,6 +186,7 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   // For "the target refuses".
   int64_t first_attempt_ns_ = kNever;
   uint64_t failed_attempts_ = 0;
+  uint64_t backoffs_ = 0;  // drawn so far, so that no connection draws the same delay again and again
   bool ever_established_ = false;
   bool refusal_reported_ = false;
   std::string last_refusal_;

@@ -301,13 +301,13 @@ void Load::Forget(uint32_t number) {
   }
 }
 
-int64_t Load::BackoffOf(uint32_t number) const {
+int64_t Load::BackoffOf(uint32_t number) {
   const int doublings = std::min<int>(std::max<int>(connections_[number].attempts, 1) - 1, 30);
   const double longest =
       std::min(static_cast<double>(settings_.initial_backoff_ns) * static_cast<double>(1 << doublings),
                static_cast<double>(settings_.max_backoff_ns));
   const uint64_t k = split_.GlobalOf(settings_.plan.worker_index(), number);
-  SplitMix random(settings_.plan.load().seed() ^ kBackoffSalt, k * 256 + connections_[number].attempts);
+  SplitMix random(settings_.plan.load().seed() ^ kBackoffSalt, (++backoffs_ << 32) + k);
   return static_cast<int64_t>(longest * random.Uniform());
 }
 

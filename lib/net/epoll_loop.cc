@@ -412,6 +412,7 @@ void EpollLoop::RunOnce(int64_t max_wait_ns) {
   int64_t until_ns = INT64_MAX;
   if (tick_handler_ != nullptr) {
     until_ns = tick_handler_->OnTick(now_ns_);
+    now_ns_ = ReadClock();  // the tick's own work must not be slept a second time
   }
   ResumeListeners();
   int64_t wait_ns = std::min(WaitTime(until_ns), std::max<int64_t>(max_wait_ns, 0));

@@ -103,7 +103,8 @@ RunMachine::RunMachine(v1::Run run, const std::vector<const PutSample*>& samples
   }
   // The snapshot of a final second was written with the sample that made it so.
   figures_.Publish(0, [](v1::Snapshot*) {});
-  if (run_.state() == v1::RUN_STATE_PREPARING) deadline_ = FromWire(run_.created_at()) + options.prepare_timeout;
+  // Agents need time to come back, however long this coordinator was away.
+  if (run_.state() == v1::RUN_STATE_PREPARING) deadline_ = now + options.prepare_timeout;
   if (run_.state() == v1::RUN_STATE_STOPPING) SetDeadline(now, options);
 }
 
@@ -134,6 +135,11 @@ void RunMachine::OnResult(const std::string& agent, const v1::Command& command, 
         // Nothing of the run is left there.
         Find(agent)->set_finished(true);
         figures_.Close(agent, true);
+        // An agent that was told to stop while it prepared has not failed.
+        if (run_.state() == v1::RUN_STATE_STOPPING && absl::IsCancelled(status)) {
+          CheckDone(turn);
+          break;
+        }
         Fail("prepare-failed", agent, std::string(status.message()), true, turn);
       }
       CheckPrepared(turn);
@@ -244,7 +250,8 @@ void RunMachine::OnTick(const Turn& turn) {
     Move(RunTrigger::kStartReached, turn);
   }
   if (run_.state() == v1::RUN_STATE_RUNNING && turn.now >= FromWire(run_.start_at()) + length_) {
-    SetDeadline(FromWire(run_.start_at()) + length_, turn.options);
+    // From now and not from the profile's end: after an outage that outlasted it the agents still hold samples.
+    SetDeadline(turn.now, turn.options);
     Move(RunTrigger::kProfileOver, turn);
   }
   if (run_.state() == v1::RUN_STATE_STOPPING && turn.now >= deadline_) {

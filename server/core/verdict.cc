@@ -80,9 +80,11 @@ void JudgeGenerator(const RunFacts& facts, Reasons* reasons) {
   const uint64_t due = run.totals().counters().requests_due();
   if (static_cast<double>(dropped) > kDroppedShare * static_cast<double>(due) && !Has(*reasons, "worker-lost") &&
       !Has(*reasons, "stop-requested")) {
-    reasons->push_back(MakeReason("requests-dropped", absl::StrCat(dropped, " of ", due,
-                                                                   " requests that were due were "
-                                                                   "never sent")));
+    const bool late = lag_us > kScheduleLagFloorUs;
+    reasons->push_back(
+        MakeReason(late ? "requests-dropped" : "target-overloaded", absl::StrCat(dropped, " of ", due,
+                                                                                 " requests that were due were "
+                                                                                 "never sent")));
   }
   for (const v1::Participant& participant : run.participants()) {
     if (!participant.has_started_at() || !run.has_start_at() || participant.worker_count() == 0) continue;
@@ -92,6 +94,24 @@ void JudgeGenerator(const RunFacts& facts, Reasons* reasons) {
           "late-start", absl::StrFormat("agent %s began %.3f s after the common start", participant.agent(), late_s)));
     }
   }
+}
+
+void JudgeConnections(const v1::Run& run, Reasons* reasons) {
+  const bool judged_by_test = std::any_of(run.thresholds().begin(), run.thresholds().end(), [](const auto& result) {
+    return result.threshold().metric() == "connections.lost" || result.threshold().metric() == "connections.failed";
+  });
+  const v1::Counters& counters = run.totals().counters();
+  const uint64_t gone = counters.connections_lost() + counters.connects_failed();
+  // Graver reasons say it already.
+  if (judged_by_test || Has(*reasons, "worker-lost") || Has(*reasons, "stop-requested") ||
+      Has(*reasons, "target-refuses") || Has(*reasons, "generator-errors") ||
+      static_cast<double>(gone) <= kLostShare * static_cast<double>(counters.connects_attempted())) {
+    return;
+  }
+  reasons->push_back(
+      MakeReason("connections-lost",
+                 absl::StrCat(counters.connections_lost(), " connections were lost and ", counters.connects_failed(),
+                              " connects failed, of ", counters.connects_attempted(), " attempted")));
 }
 
 // The ledgers of metrics.proto over the whole run. They can only close over complete figures.
@@ -149,6 +169,7 @@ v1::Verdict Judge(const RunFacts& facts) {
   JudgeCompleteness(facts, &reasons);
   if (facts.run.has_totals()) {
     JudgeGenerator(facts, &reasons);
+    JudgeConnections(facts.run, &reasons);
     JudgeLedgers(facts.run, &reasons);
   }
   const bool stopped = Has(reasons, "stop-requested");

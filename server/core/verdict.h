@@ -53,6 +53,11 @@ inline constexpr Rule kRules[] = {
      "run agents and coordinator of the same version"},
     // The figures stand.
     {"threshold", v1::VERDICT_KIND_FAILED, v1::SIDE_TARGET, ""},
+    {"connections-lost", v1::VERDICT_KIND_FAILED, v1::SIDE_TARGET,
+     "see the errors by kind and the nodes' logs; a threshold on connections.lost or connections.failed replaces this "
+     "rule"},
+    {"target-overloaded", v1::VERDICT_KIND_FAILED, v1::SIDE_TARGET,
+     "lower the rate, or allow more requests in flight (requests.pipeline)"},
     {"stop-requested", v1::VERDICT_KIND_STOPPED, v1::SIDE_UNSPECIFIED, ""},
 };
 
@@ -66,8 +71,11 @@ inline constexpr uint64_t kScheduleLagFloorUs = 10'000;
 inline constexpr double kSaturatedShare = 0.1;
 inline constexpr uint64_t kSaturatedLagUs = 1'000;
 // Requests never sent: a few of those due in the last moment always are; more than a hundredth would hide what p99
-// says.
+// says. When the generator was not late itself (schedule lag below its floor), they waited for the target's answers.
 inline constexpr double kDroppedShare = 0.01;
+// Connections that failed or were lost: what a lost connection would have asked for is in no other figure, so a run
+// that lost more than one in a thousand is not passed, unless the test has a threshold of its own on them.
+inline constexpr double kLostShare = 0.001;
 // A start later than this after the common one.
 inline constexpr double kLateStartS = 1.0;
 

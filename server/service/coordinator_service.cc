@@ -184,8 +184,10 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::StartTest(grpc::CallbackServer
                                                             v1::StartTestResponse* response) {
   auto call = UnaryCall<v1::StartTestResponse>::Start(response);
   OnPool(backend_.prepare_pool, call, [backend = backend_, call, request = *request] {
+    if (call->finished()) return;  // cancelled while it waited: nobody would watch the run
     absl::StatusOr<ClientCalled::StartTest> start = PrepareTest(request);
     if (!start.ok()) return call->Fail(start.status());
+    if (call->finished()) return;
     HandOver(backend, call, std::move(*start));
   });
   return call->reactor();

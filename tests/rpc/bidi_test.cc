@@ -161,7 +161,10 @@ TEST_F(BidiTest, AServerThatDoesNotReadFillsTheClientsQueueWhichEndsTheCall) {
   service_.on_message = [](Server*, v1::SessionRequest) { return false; };
   grpc::Status status;
   auto client = Dial({[](v1::SessionResponse) {}, [&](const grpc::Status& s) { status = s; }}, 16);
-  int sent = 0;
+  // A queue that fills before the call has reached the server ends a call that the server never sees.
+  ASSERT_TRUE(client->Send(Beat(0)));
+  ASSERT_NE(service_.WaitForStream(), nullptr);
+  int sent = 1;
   const absl::Time deadline = absl::Now() + kSoon;
   while (client->Send(Beat(sent, 64 << 10)) && absl::Now() < deadline) {
     ++sent;

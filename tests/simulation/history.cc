@@ -165,6 +165,10 @@ class History {
     hold->mutable_duration()->set_seconds(random.Between(1, 8));
     hold->set_to_connections(ramp->to_connections());
     hold->set_hold(true);
+    // The model's workers lose some connections as a matter of course.
+    v1::ThresholdSpec* lost = test.add_thresholds();
+    lost->set_metric("connections.lost");
+    lost->set_comparison(v1::COMPARISON_GE);
     test.mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_OPEN);
     test.mutable_load()->mutable_requests()->set_rate_per_s(10);
     test.mutable_load()->set_workers(random.Chance(50) ? 0 : static_cast<uint32_t>(random.Between(1, 5)));

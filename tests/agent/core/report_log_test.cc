@@ -142,6 +142,15 @@ TEST(ClockSync, TheShortestRoundTripCounts) {
   EXPECT_EQ(clock.uncertainty_ns(), 1000) << "an old probe is forgotten: clocks drift";
 }
 
+TEST(ClockSync, ClockThatWasSetAnewMakesTheOldProbesVoid) {
+  ClockSync clock;
+  clock.Add(1'000'000'000, 50'000'000'000, 1'000'010'000);  // the shortest of all
+  clock.Add(2'000'000'000, 51'000'000'000, 2'000'900'000);
+  clock.Add(3'000'000'000, 3'652'000'000'000, 3'000'900'000);  // an hour later by the coordinator's clock
+  EXPECT_EQ(clock.count(), 1U);
+  EXPECT_EQ(clock.ToMonotonic(3'652'000'000'000), 3'000'450'000);
+}
+
 TEST(CommandLog, CommandThatComesAgainIsNotDoneAgainButAnswered) {
   ReportLog log(nullptr, 1 << 20);
   CommandLog commands;

@@ -67,6 +67,19 @@ TEST(Verdict, EachRuleHasItsReason) {
        [](v1::Run* run) {
          run->mutable_totals()->mutable_counters()->set_requests_due(1100);
          run->mutable_totals()->mutable_counters()->set_requests_dropped(100);
+         run->mutable_schedule_lag()->set_p99_us(12'000);
+         run->mutable_latency()->set_p99_us(40'000);
+       }},
+      {"target-overloaded", v1::VERDICT_KIND_FAILED,
+       [](v1::Run* run) {
+         run->mutable_totals()->mutable_counters()->set_requests_due(1100);
+         run->mutable_totals()->mutable_counters()->set_requests_dropped(100);
+       }},
+      {"connections-lost", v1::VERDICT_KIND_FAILED,
+       [](v1::Run* run) {
+         run->mutable_totals()->mutable_counters()->set_connections_closed(99);
+         run->mutable_totals()->mutable_counters()->set_connections_lost(1);
+         AddError(v1::ERROR_PHASE_CONNECTION, v1::ERROR_KIND_RESET, 1, run);
        }},
       {"ledger", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
        [](v1::Run* run) { run->mutable_totals()->mutable_counters()->set_requests_answered(999); }},
@@ -101,6 +114,19 @@ TEST(Verdict, EachRuleHasItsReason) {
     EXPECT_FALSE(verdict.reasons(0).message().empty());
     EXPECT_EQ(verdict.kind(), row.kind) << row.code;
   }
+}
+
+TEST(Verdict, LostConnectionsAreTheTestsOwnMatterWhenItHasAThresholdOnThem) {
+  v1::Run run = CleanRun();
+  run.mutable_totals()->mutable_counters()->set_connections_closed(99);
+  run.mutable_totals()->mutable_counters()->set_connections_lost(1);
+  AddError(v1::ERROR_PHASE_CONNECTION, v1::ERROR_KIND_RESET, 1, &run);
+  v1::ThresholdSpec* threshold = run.mutable_test()->add_thresholds();
+  threshold->set_metric("connections.lost");
+  threshold->set_comparison(v1::COMPARISON_LE);
+  threshold->set_value(5);
+  JudgeThresholds(10, &run);
+  EXPECT_EQ(Of(run).kind(), v1::VERDICT_KIND_PASSED);
 }
 
 TEST(Verdict, TheGravestReasonDecidesAndComesFirst) {
