@@ -52,7 +52,8 @@ done
 
 # ---- What is up: pid files that also hold the process's start time, so that a reused pid is never taken for ours
 
-start_time_of() { sed -n 's/^.*) //p' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+# Of a process that lives: one that has ended but was not waited for yet (Z) has none.
+start_time_of() { sed -n 's/^.*) \([^ZX] \)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
 
 # pid_of NAME: the pid of our coordinator or agent, when it lives.
 pid_of() {
@@ -66,7 +67,7 @@ choose_address() {
   local asked=${LOADSTAR_COORDINATOR:-} up=''
   pid_of coordinator >/dev/null && read -r up 2>/dev/null <"$state/address"
   if [ -n "$up" ] && [ -n "$asked" ] && [ "$asked" != "$up" ] && [[ $mode != status && $mode != clean ]]; then
-    echo "quickstart.sh: LOADSTAR_COORDINATOR is $asked, but the coordinator of this folder is up on $up (pid $(pid_of coordinator))." >&2
+    echo "quickstart.sh: LOADSTAR_COORDINATOR is $asked, but this folder's coordinator is up on $up (pid $(pid_of coordinator))." >&2
     echo "Unset LOADSTAR_COORDINATOR to use that one, or take it down first: deploy/quickstart.sh --clean --keep-build" >&2
     exit 4
   fi
@@ -251,14 +252,14 @@ stop() {
 # Whatever was started from here and did not end with its parent (which may have been killed): programs carry the mark
 # that spawn put into their environment, nodes the mark that names their agent's folder.
 marked_processes() {
-  local own=LOADSTAR_QUICKSTART=$root/$state node=LOADSTAR_NODE=$root/$state/ file variable
+  local own=LOADSTAR_QUICKSTART=$root/$state node=LOADSTAR_NODE=$root/$state/ pid variable
   # Fixed strings, since a folder's name may hold anything; grep finds candidates, the comparison tells that it is the mark.
-  grep -lszF -e "$own" -e "$node" /proc/[0-9]*/environ | while IFS= read -r file; do
+  grep -lszF -e "$own" -e "$node" /proc/[0-9]*/environ | cut -d / -f 3 | while read -r pid; do
     while IFS= read -r -d '' variable; do
       [[ $variable == "$own" || $variable == "$node"* ]] || continue
-      cut -d / -f 3 <<<"$file"
+      echo "$pid"
       break
-    done 2>/dev/null <"$file"
+    done 2>/dev/null <"/proc/$pid/environ"
   done
 }
 
@@ -283,7 +284,8 @@ phase_engine() {
   if ! deploy/install-dependencies.sh --check >/dev/null 2>&1; then
     phase_log=$state/install.log
     timeout --foreground --kill-after=10 600 deploy/install-dependencies.sh --authorize ||
-      fail 'the rights to install Debian packages are missing' 'run it as root or as a user of sudo, or install the packages above yourself'
+      fail 'the rights to install Debian packages are missing' \
+        'run this as root or as a user of sudo, or install the packages that are named above'
     step "installing missing Debian packages; output goes to $phase_log"
     install_dependencies ||
       fail 'dependencies could not be installed' 'mend what the log says (network, rights), then run this again'
@@ -397,8 +399,8 @@ clean() {
   if ! end_leftovers; then
     local pids
     mapfile -t pids < <(marked_processes)
-    printf 'quickstart.sh: still there after SIGKILL: pid %s. %s is kept; end them (as the user who started them), then run --clean again.\n' \
-      "${pids[*]}" "$state" >&2
+    printf 'quickstart.sh: there even after SIGKILL: pids %s. %s is kept. End them as the user who started them, then %s\n' \
+      "${pids[*]}" "$state" 'run --clean again.' >&2
     exit 4
   fi
   rm -rf "$state"

@@ -6,14 +6,14 @@ import subprocess
 import unittest
 
 import harness
-from harness import NOT_TRUSTWORTHY, PASSED, ROOT, Results
+from harness import NOT_CARRIED_OUT, NOT_TRUSTWORTHY, PASSED, ROOT, Results
 
 STATE = ROOT / "state" / "quickstart"
 PORTS = [*range(9100, 9104), *range(8080, 8084)]
 
 
-def quickstart(*arguments, seconds=120):
-    environment = {**os.environ, "LOADSTAR_COORDINATOR": quickstart.address}
+def quickstart(*arguments, seconds=120, address=None):
+    environment = {**os.environ, "LOADSTAR_COORDINATOR": quickstart.address if address is None else address}
     done = subprocess.run(["deploy/quickstart.sh", *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=seconds, check=False)
     return harness.CliResult(done.returncode, done.stdout, done.stderr)
@@ -51,8 +51,16 @@ class Quickstart(harness.TestCase):
         self.assertEqual(again.code, 0, again)
         self.assertEqual(marked(), pids, "the second time finds what is up")
 
-        status = quickstart("--status")
+        other = quickstart("--no-test", address="127.0.0.1:1")
+        self.assertEqual(other.code, NOT_CARRIED_OUT, other)
+        self.assertIn("127.0.0.1:1,", other.err)
+        self.assertIn(quickstart.address, other.err)
+        self.assertEqual(marked(), pids, "another address starts nothing beside what is up")
+
+        # Without an address, the one that is up.
+        status = quickstart("--status", address="")
         self.assertEqual(status.code, 0, status)
+        self.assertIn(quickstart.address, status.out)
         for word in ("coordinator: up", "agent: up", "four-nodes"):
             self.assertIn(word, status.out)
 
