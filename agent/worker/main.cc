@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 #include "agent/worker/engine.h"
 #include "agent/worker/load.h"
 #include "lib/net/loop.h"
+#include "lib/os/limits.h"
 
 namespace loadstar::worker {
 namespace {
@@ -44,14 +44,11 @@ void OnSignal(int /*signal*/) {
   errno = saved;
 }
 
-// Raises the soft descriptor limit to the hard one; returns the limit.
+// Raises the soft descriptor limit to the hard one; returns the limit that stands, 0 when it cannot be read.
 uint64_t RaiseDescriptorLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
-  (void)getrlimit(RLIMIT_NOFILE, &limit);
-  return limit.rlim_cur;
+  absl::StatusOr<os::DescriptorLimit> limit = os::RaiseDescriptorLimit();
+  if (!limit.ok()) limit = os::ReadDescriptorLimit();
+  return limit.ok() ? limit->soft : 0;
 }
 
 // The worker's end of the channel to its agent. When the agent is gone, or does not read, the worker has nobody to work

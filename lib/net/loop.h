@@ -141,8 +141,8 @@ class Loop {
   void Run();
   void Stop() { stopped_ = true; }
 
-  // The clock reading of this turn (CLOCK_MONOTONIC, ns): taken after each wait and before the tick. Callbacks of one
-  // batch share it.
+  // The clock reading of this turn (CLOCK_MONOTONIC, ns): taken before and after the tick and after each wait.
+  // Callbacks of one batch share it.
   int64_t now_ns() const { return now_ns_; }
   // A fresh reading, for callers that need better than the batch's.
   static int64_t ReadClock();
