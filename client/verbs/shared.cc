@@ -5,11 +5,14 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "client/document_lookup.h"
 #include "client/results_folder.h"
 #include "client/status_text.h"
 #include "client/terminal/format.h"
+#include "client/terminal/live_view.h"
 #include "client/terminal/table.h"
 
 namespace loadstar::client {
@@ -94,6 +97,34 @@ absl::Status ExportInto(const Context& context, const std::string& run_id, const
       "]}}"));
   return absl::OkStatus();
 }
+
+template <typename Response>
+absl::StatusOr<v1::Deployment> ShowSteps(
+    const Context& context, const std::function<absl::Status(const std::function<void(const Response&)>& take)>& call) {
+  const absl::Time begin = absl::Now();
+  v1::Deployment deployment;
+  const absl::Status status = call([&](const Response& message) {
+    context.output->Json(message);
+    if (message.has_event()) {
+      context.output->Text(terminal::Line(absl::StrFormat("%6.1f s  ", absl::ToDoubleSeconds(absl::Now() - begin)),
+                                          terminal::Style::kFaint)
+                               .Add(terminal::EventText(message.event()), terminal::EventStyle(message.event())));
+    }
+    if (message.has_deployment()) {
+      deployment = message.deployment();
+    }
+  });
+  if (!status.ok()) {
+    return status;
+  }
+  context.output->Raw(DeploymentTable({deployment}));
+  return deployment;
+}
+
+template absl::StatusOr<v1::Deployment> ShowSteps<v1::DeployResponse>(
+    const Context&, const std::function<absl::Status(const std::function<void(const v1::DeployResponse&)>&)>&);
+template absl::StatusOr<v1::Deployment> ShowSteps<v1::TeardownResponse>(
+    const Context&, const std::function<absl::Status(const std::function<void(const v1::TeardownResponse&)>&)>&);
 
 std::string DeploymentTable(const std::vector<v1::Deployment>& deployments) {
   using terminal::Table;

@@ -1,7 +1,9 @@
 // Steps that several verbs take.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +39,12 @@ std::optional<spec::Parsed> ReadAndParse(const Context& context, const std::stri
 // Exports a finished run into `folder`, names the folder, and, in *summary, returns summary.txt when there is one.
 absl::Status ExportInto(const Context& context, const std::string& run_id, const std::string& folder,
                         CoordinatorClient* client, std::string* summary);
+
+// Shows the steps of a Deploy or a Teardown as they come and then the nodes as they stand. `call` makes the call; it is
+// given what takes each message.
+template <typename Response>
+absl::StatusOr<v1::Deployment> ShowSteps(
+    const Context& context, const std::function<absl::Status(const std::function<void(const Response&)>& take)>& call);
 
 // The nodes of deployments as a table.
 std::string DeploymentTable(const std::vector<v1::Deployment>& deployments);

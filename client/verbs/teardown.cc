@@ -1,6 +1,3 @@
-#include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
-#include "client/terminal/live_view.h"
 #include "client/verbs/shared.h"
 #include "client/verbs/verbs.h"
 
@@ -19,24 +16,12 @@ class Teardown : public Verb {
     return WithCoordinator(context, [&](CoordinatorClient* client) {
       v1::TeardownRequest request;
       request.set_name(deployment_);
-      const absl::Time begin = absl::Now();
-      v1::Deployment deployment;
-      const absl::Status status = client->Teardown(request, [&](const v1::TeardownResponse& message) {
-        context.output->Json(message);
-        if (message.has_event()) {
-          context.output->Text(terminal::Line(absl::StrFormat("%6.1f s  ", absl::ToDoubleSeconds(absl::Now() - begin)),
-                                              terminal::Style::kFaint)
-                                   .Add(terminal::EventText(message.event()), terminal::EventStyle(message.event())));
-        }
-        if (message.has_deployment()) {
-          deployment = message.deployment();
-        }
-      });
-      if (!status.ok()) {
-        return Fail(context, status);
+      const auto deployment =
+          ShowSteps<v1::TeardownResponse>(context, [&](const auto& take) { return client->Teardown(request, take); });
+      if (!deployment.ok()) {
+        return Fail(context, deployment.status());
       }
-      context.output->Raw(DeploymentTable({deployment}));
-      if (deployment.state() != v1::DEPLOYMENT_STATE_STOPPED) {
+      if (deployment->state() != v1::DEPLOYMENT_STATE_STOPPED) {
         return Fail(context, absl::AbortedError("the deployment is not gone; its nodes' notes say why"));
       }
       return ExitCode::kPassed;
