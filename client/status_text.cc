@@ -42,6 +42,4 @@ std::string Describe(const absl::Status& status) {
   return text;
 }
 
-std::string ErrorReason(const absl::Status& status) { return Get<google::rpc::ErrorInfo>(status).reason(); }
-
 }  // namespace loadstar::client

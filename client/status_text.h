@@ -8,7 +8,5 @@
 namespace loadstar::client {
 
 std::string Describe(const absl::Status& status);
-// Reason of the status's google.rpc.ErrorInfo; empty when it has none.
-std::string ErrorReason(const absl::Status& status);
 
 }  // namespace loadstar::client

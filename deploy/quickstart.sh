@@ -353,9 +353,6 @@ run_test() {
   local status
   "$bin/loadstar" run "$test_name" ${scale:+--scale "$scale"}
   status=$?
-  case $status in
-    2 | 4) printf '\nWhen the capacity of this host was the reason: deploy/quickstart.sh --scale 0.5 asks for half of the load.\n' >&2 ;;
-  esac
   printf '\n%d s in all. Everything stays up for your own tests: %s run smoke; deploy/quickstart.sh --clean takes it down.\n' \
     $((SECONDS - started)) "$(cli_command)"
   return "$status"

@@ -1,7 +1,5 @@
 #include <random>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -123,10 +121,6 @@ class RunTest : public Verb {
 
   static ExitCode Refused(const Context& context, const absl::Status& status) {
     std::string text = Describe(status);
-    if (absl::StrContains(absl::AsciiStrToLower(ErrorReason(status)), "capacity") &&
-        !absl::StrContains(text, "--scale")) {
-      absl::StrAppend(&text, "\nRun a part of it with --scale, such as --scale 0.5, or connect more agents");
-    }
     if (absl::IsDeadlineExceeded(status)) {
       absl::StrAppend(&text, "\nThe run may have begun all the same: \"loadstar runs\" shows it");
     }
