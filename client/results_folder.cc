@@ -1,7 +1,11 @@
 #include "client/results_folder.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -27,18 +31,31 @@ bool IsPlainName(const std::string& name) {
 
 absl::StatusOr<std::unique_ptr<ResultsFolder>> ResultsFolder::Create(const std::string& path) {
   std::error_code error;
+  std::vector<std::string> created;
+  for (std::filesystem::path folder = path; !folder.empty() && !std::filesystem::exists(folder, error);
+       folder = folder.parent_path()) {
+    created.push_back(folder.string());
+  }
   std::filesystem::create_directories(path, error);
   if (error) {
     return absl::InternalError(
         absl::StrCat("cannot create the folder ", path, ": ", error.message(), "; choose another with --output"));
   }
-  return std::unique_ptr<ResultsFolder>(new ResultsFolder(path));
+  return std::unique_ptr<ResultsFolder>(new ResultsFolder(path, std::move(created)));
 }
 
 ResultsFolder::~ResultsFolder() {
+  if (finished_) {
+    return;
+  }
   if (file_ != nullptr) {
     std::fclose(file_);
-    std::remove(absl::StrCat(path_, "/", name_, ".part").c_str());
+  }
+  for (const std::string& name : files_) {
+    std::remove(absl::StrCat(path_, "/", name, ".part").c_str());
+  }
+  for (const std::string& folder : created_) {
+    rmdir(folder.c_str());  // not when somebody put something there meanwhile
   }
 }
 
@@ -47,21 +64,23 @@ absl::Status ResultsFolder::Failed(const std::string& what) const {
 }
 
 absl::Status ResultsFolder::Take(const v1::ExportRunResponse& piece) {
-  if (piece.file_name() != name_) {
+  if (file_ == nullptr || piece.file_name() != name_) {
     if (!IsPlainName(piece.file_name())) {
       return absl::DataLossError(absl::StrCat("the coordinator sent a file named \"", piece.file_name(),
                                               "\", which is no plain file name; it was not written"));
     }
-    if (absl::Status status = Finish(); !status.ok()) {
+    if (absl::Status status = CloseFile(); !status.ok()) {
       return status;
     }
     name_ = piece.file_name();
+    if (std::find(files_.begin(), files_.end(), name_) != files_.end()) {
+      return absl::DataLossError(absl::StrCat("the coordinator sent ", name_, " twice"));
+    }
     file_ = std::fopen(absl::StrCat(path_, "/", name_, ".part").c_str(), "wbe");
     if (file_ == nullptr) {
-      absl::Status status = Failed("create");
-      name_.clear();
-      return status;
+      return Failed("create");
     }
+    files_.push_back(name_);
   }
   if (std::fwrite(piece.content().data(), 1, piece.content().size(), file_) != piece.content().size()) {
     return Failed("write");
@@ -69,21 +88,23 @@ absl::Status ResultsFolder::Take(const v1::ExportRunResponse& piece) {
   return absl::OkStatus();
 }
 
+absl::Status ResultsFolder::CloseFile() {
+  std::FILE* file = std::exchange(file_, nullptr);
+  return file == nullptr || std::fclose(file) == 0 ? absl::OkStatus() : Failed("write");
+}
+
 absl::Status ResultsFolder::Finish() {
-  if (file_ == nullptr) {
-    return absl::OkStatus();
-  }
-  std::FILE* file = file_;
-  file_ = nullptr;
-  const std::string whole = absl::StrCat(path_, "/", name_);
-  const std::string part = whole + ".part";
-  if (std::fclose(file) != 0 || std::rename(part.c_str(), whole.c_str()) != 0) {
-    absl::Status status = Failed("write");
-    std::remove(part.c_str());
+  if (absl::Status status = CloseFile(); !status.ok()) {
     return status;
   }
-  files_.push_back(name_);
-  name_.clear();
+  for (const std::string& name : files_) {
+    const std::string whole = absl::StrCat(path_, "/", name);
+    if (std::rename((whole + ".part").c_str(), whole.c_str()) != 0) {
+      name_ = name;
+      return Failed("write");
+    }
+  }
+  finished_ = true;
   return absl::OkStatus();
 }
 

@@ -32,14 +32,27 @@ TEST(ResultsFolder, JoinsPiecesAndCreatesFoldersAbove) {
   EXPECT_EQ(folder.Read("a/b/run.json"), "{}");
 }
 
-TEST(ResultsFolder, ABrokenExportLeavesNoFileThatLooksWhole) {
+TEST(ResultsFolder, ABrokenExportLeavesWhatWasThereBefore) {
   const TemporaryFolder folder;
-  {
-    auto results = ResultsFolder::Create(folder.path());
+  folder.Write("old/run.json", "whole");
+  for (const char* name : {"/old", "/new/results"}) {
+    auto results = ResultsFolder::Create(folder.path() + name);
     ASSERT_TRUE(results.ok());
-    ASSERT_TRUE((*results)->Take(Piece("run.json", "{")).ok());
+    ASSERT_TRUE((*results)->Take(Piece("run.json", "{}")).ok());
+    ASSERT_TRUE((*results)->Take(Piece("latency.csv", "one,")).ok());
   }
-  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  EXPECT_EQ(folder.Read("old/run.json"), "whole");
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/old/run.json.part"));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/old/latency.csv.part"));
+  EXPECT_FALSE(std::filesystem::exists(folder.path() + "/new"));
+}
+
+TEST(ResultsFolder, AFileThatComesTwiceIsRefused) {
+  const TemporaryFolder folder;
+  auto results = ResultsFolder::Create(folder.path());
+  ASSERT_TRUE((*results)->Take(Piece("run.json", "{}")).ok());
+  ASSERT_TRUE((*results)->Take(Piece("latency.csv", "")).ok());
+  EXPECT_EQ((*results)->Take(Piece("run.json", "{}")).code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(ResultsFolder, TheCoordinatorDoesNotChooseWhereFilesGo) {
@@ -47,8 +60,6 @@ TEST(ResultsFolder, TheCoordinatorDoesNotChooseWhereFilesGo) {
   for (const std::string name : {"../escaped", "/tmp/escaped", "", ".", "..", ".hidden", "a/b", "a\nb"}) {
     auto results = ResultsFolder::Create(folder.path() + "/results");
     ASSERT_TRUE(results.ok());
-    // A first file makes an empty name differ from the one being written.
-    ASSERT_TRUE((*results)->Take(Piece("ok.txt", "")).ok());
     EXPECT_EQ((*results)->Take(Piece(name, "x")).code(), absl::StatusCode::kDataLoss) << name;
   }
   EXPECT_FALSE(std::filesystem::exists(folder.path() + "/escaped"));
