@@ -59,12 +59,17 @@ class Flag {
   const int fd_;
 };
 
-class Stream : public MetricsStream {
+using Convert = std::function<absl::Status(const grpc::Status&)>;
+
+template <typename Message>
+class Stream : public MessageStream<Message> {
  public:
-  Stream(Stub* stub, const v1::StreamMetricsRequest& request, std::function<absl::Status(const grpc::Status&)> convert)
+  using Reader = std::unique_ptr<grpc::ClientReader<Message>>;
+
+  Stream(absl::Duration limit, const std::function<Reader(grpc::ClientContext*)>& open, Convert convert)
       : convert_(std::move(convert)) {
-    SetDeadline(kStreamDeadline, &context_);
-    reader_ = stub->StreamMetrics(&context_, request);
+    SetDeadline(limit, &context_);
+    reader_ = open(&context_);
     thread_ = std::thread([this] { ReadAll(); });
   }
   ~Stream() override {
@@ -79,12 +84,12 @@ class Stream : public MetricsStream {
 
   int fd() const override { return flag_.fd(); }
 
-  std::optional<v1::StreamMetricsResponse> Next() override {
+  std::optional<Message> Next() override {
     const std::lock_guard lock(mutex_);
     if (messages_.empty()) {
       return std::nullopt;
     }
-    v1::StreamMetricsResponse message = std::move(messages_.front());
+    Message message = std::move(messages_.front());
     messages_.pop_front();
     if (messages_.empty() && !end_) {
       flag_.Clear();
@@ -100,7 +105,7 @@ class Stream : public MetricsStream {
 
  private:
   void ReadAll() {
-    v1::StreamMetricsResponse message;
+    Message message;
     while (reader_->Read(&message)) {
       std::unique_lock lock(mutex_);
       room_.wait(lock, [this] { return abandoned_ || messages_.size() < kMessagesAhead; });
@@ -116,39 +121,44 @@ class Stream : public MetricsStream {
     flag_.Set();
   }
 
-  const std::function<absl::Status(const grpc::Status&)> convert_;
+  const Convert convert_;
   grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReader<v1::StreamMetricsResponse>> reader_;
+  Reader reader_;
   Flag flag_;
   std::mutex mutex_;
   std::condition_variable room_;
   // Guarded by mutex_.
-  std::deque<v1::StreamMetricsResponse> messages_;
+  std::deque<Message> messages_;
   std::optional<absl::Status> end_;
   bool abandoned_ = false;
   std::thread thread_;
 };
 
-class Stop : public PendingStop {
+template <typename Response>
+class Pending : public PendingCall<Response> {
  public:
-  Stop(Stub* stub, const v1::StopTestRequest& request, std::function<void()> done,
-       std::function<absl::Status(const grpc::Status&)> convert) {
-    SetDeadline(kCallDeadline, &context_);
-    thread_ = std::thread([this, stub, request, done = std::move(done), convert = std::move(convert)] {
-      v1::StopTestResponse response;
-      absl::Status status = convert(stub->StopTest(&context_, request, &response));
+  Pending(absl::Duration limit, std::function<grpc::Status(grpc::ClientContext*, Response*)> call,
+          std::function<void()> done, Convert convert) {
+    SetDeadline(limit, &context_);
+    thread_ = std::thread([this, call = std::move(call), done = std::move(done), convert = std::move(convert)] {
+      Response response;
+      const absl::Status status = convert(call(&context_, &response));
       {
         const std::lock_guard lock(mutex_);
-        end_ = std::move(status);
+        if (status.ok()) {
+          end_ = std::move(response);
+        } else {
+          end_ = status;
+        }
       }
       done();
     });
   }
-  ~Stop() override {
+  ~Pending() override {
     context_.TryCancel();
     thread_.join();
   }
-  std::optional<absl::Status> End() override {
+  std::optional<absl::StatusOr<Response>> End() override {
     const std::lock_guard lock(mutex_);
     return end_;
   }
@@ -156,7 +166,7 @@ class Stop : public PendingStop {
  private:
   grpc::ClientContext context_;
   std::mutex mutex_;
-  std::optional<absl::Status> end_;  // guarded by mutex_
+  std::optional<absl::StatusOr<Response>> end_;  // guarded by mutex_
   std::thread thread_;
 };
 
@@ -172,9 +182,6 @@ class GrpcClient : public CoordinatorClient {
   }
   absl::StatusOr<v1::ListDeploymentsResponse> ListDeployments(const v1::ListDeploymentsRequest& request) override {
     return Call<v1::ListDeploymentsResponse>(&Stub::ListDeployments, request, kCallDeadline);
-  }
-  absl::StatusOr<v1::StartTestResponse> StartTest(const v1::StartTestRequest& request) override {
-    return Call<v1::StartTestResponse>(&Stub::StartTest, request, kStartDeadline);
   }
   absl::StatusOr<v1::UpdateLoadResponse> UpdateLoad(const v1::UpdateLoadRequest& request) override {
     return Call<v1::UpdateLoadResponse>(&Stub::UpdateLoad, request, kCallDeadline);
@@ -193,45 +200,42 @@ class GrpcClient : public CoordinatorClient {
                       const std::function<void(const v1::DeployResponse&)>& take) override {
     grpc::ClientContext context;
     SetDeadline(kDeployDeadline, &context);
-    return ReadAll<v1::DeployResponse>(stub_->Deploy(&context, request), [&](const auto& message) {
-      take(message);
-      return true;
-    });
+    return ReadAll(stub_->Deploy(&context, request), take);
   }
   absl::Status Teardown(const v1::TeardownRequest& request,
                         const std::function<void(const v1::TeardownResponse&)>& take) override {
     grpc::ClientContext context;
     SetDeadline(kDeployDeadline, &context);
-    return ReadAll<v1::TeardownResponse>(stub_->Teardown(&context, request), [&](const auto& message) {
-      take(message);
-      return true;
-    });
-  }
-  absl::Status ExportRun(const v1::ExportRunRequest& request,
-                         const std::function<bool(const v1::ExportRunResponse&)>& take) override {
-    grpc::ClientContext context;
-    SetDeadline(kExportDeadline, &context);
-    bool cancelled = false;
-    const absl::Status status =
-        ReadAll<v1::ExportRunResponse>(stub_->ExportRun(&context, request), [&](const v1::ExportRunResponse& message) {
-          if (!cancelled && !take(message)) {
-            cancelled = true;
-            context.TryCancel();
-          }
-          return true;
-        });
-    return cancelled ? absl::CancelledError("the export was broken off") : status;
+    return ReadAll(stub_->Teardown(&context, request), take);
   }
 
   std::unique_ptr<MetricsStream> StreamMetrics(const v1::StreamMetricsRequest& request) override {
-    // The caller has its own backoff; the channel's, which grows to minutes, must not be added to it.
-    grpc::experimental::ChannelResetConnectionBackoff(channel_.get());
-    return std::make_unique<Stream>(stub_.get(), request,
-                                    [this](const grpc::Status& status) { return Convert(status); });
+    ForgetBackoff();
+    return std::make_unique<Stream<v1::StreamMetricsResponse>>(
+        kStreamDeadline, [&](grpc::ClientContext* context) { return stub_->StreamMetrics(context, request); },
+        Converter());
+  }
+  std::unique_ptr<ExportStream> ExportRun(const v1::ExportRunRequest& request) override {
+    return std::make_unique<Stream<v1::ExportRunResponse>>(
+        kExportDeadline, [&](grpc::ClientContext* context) { return stub_->ExportRun(context, request); }, Converter());
+  }
+  std::unique_ptr<PendingStart> StartTestAsync(const v1::StartTestRequest& request,
+                                               std::function<void()> done) override {
+    ForgetBackoff();
+    return std::make_unique<Pending<v1::StartTestResponse>>(
+        kStartDeadline,
+        [stub = stub_.get(), request](grpc::ClientContext* context, v1::StartTestResponse* response) {
+          return stub->StartTest(context, request, response);
+        },
+        std::move(done), Converter());
   }
   std::unique_ptr<PendingStop> StopTestAsync(const v1::StopTestRequest& request, std::function<void()> done) override {
-    return std::make_unique<Stop>(stub_.get(), request, std::move(done),
-                                  [this](const grpc::Status& status) { return Convert(status); });
+    return std::make_unique<Pending<v1::StopTestResponse>>(
+        kCallDeadline,
+        [stub = stub_.get(), request](grpc::ClientContext* context, v1::StopTestResponse* response) {
+          return stub->StopTest(context, request, response);
+        },
+        std::move(done), Converter());
   }
 
  private:
@@ -241,24 +245,32 @@ class GrpcClient : public CoordinatorClient {
     grpc::ClientContext context;
     SetDeadline(limit, &context);
     Response response;
-    const absl::Status status = Convert((stub_.get()->*method)(&context, request, &response));
+    const absl::Status status = ConvertStatus((stub_.get()->*method)(&context, request, &response));
     if (!status.ok()) {
       return status;
     }
     return response;
   }
 
-  template <typename Response, typename Take>
-  absl::Status ReadAll(std::unique_ptr<grpc::ClientReader<Response>> reader, Take take) {
-    Response message;
+  template <typename Message>
+  absl::Status ReadAll(std::unique_ptr<grpc::ClientReader<Message>> reader,
+                       const std::function<void(const Message&)>& take) {
+    Message message;
     while (reader->Read(&message)) {
       take(message);
     }
-    return Convert(reader->Finish());
+    return ConvertStatus(reader->Finish());
+  }
+
+  // Whoever tries again has a backoff of its own; the channel's, which grows to minutes, must not be added to it.
+  void ForgetBackoff() { grpc::experimental::ChannelResetConnectionBackoff(channel_.get()); }
+
+  Convert Converter() const {
+    return [this](const grpc::Status& status) { return ConvertStatus(status); };
   }
 
   // Says where and what to do when it was the link and not the coordinator that failed.
-  absl::Status Convert(const grpc::Status& status) const {
+  absl::Status ConvertStatus(const grpc::Status& status) const {
     absl::Status converted = rpc::FromGrpc(status);
     switch (converted.code()) {
       case absl::StatusCode::kUnavailable:

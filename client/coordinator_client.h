@@ -13,26 +13,32 @@
 
 namespace loadstar::client {
 
-// StreamMetrics in the background. A thread reads ahead by a few messages and then waits, so that a slow terminal slows
-// the stream and not the memory. Used by one thread; the destructor cancels the call.
-class MetricsStream {
+// A server's stream in the background. A thread reads ahead by a few messages and then waits, so that a slow taker
+// slows the stream and not the memory. Used by one thread; the destructor cancels the call.
+template <typename Message>
+class MessageStream {
  public:
-  virtual ~MetricsStream() = default;
+  virtual ~MessageStream() = default;
   // Readable while there is a message to take or the end to see.
   virtual int fd() const = 0;
   // The next message; nullopt when none is waiting.
-  virtual std::optional<v1::StreamMetricsResponse> Next() = 0;
+  virtual std::optional<Message> Next() = 0;
   // How the stream ended, once it has and every message was taken.
   virtual std::optional<absl::Status> End() = 0;
 };
+using MetricsStream = MessageStream<v1::StreamMetricsResponse>;
+using ExportStream = MessageStream<v1::ExportRunResponse>;
 
-// A StopTest in the background. The destructor cancels it.
-class PendingStop {
+// A call in the background. The destructor cancels it.
+template <typename Response>
+class PendingCall {
  public:
-  virtual ~PendingStop() = default;
-  // How it ended, once it has.
-  virtual std::optional<absl::Status> End() = 0;
+  virtual ~PendingCall() = default;
+  // The answer or how it failed, once it has ended.
+  virtual std::optional<absl::StatusOr<Response>> End() = 0;
 };
+using PendingStart = PendingCall<v1::StartTestResponse>;
+using PendingStop = PendingCall<v1::StopTestResponse>;
 
 class CoordinatorClient {
  public:
@@ -43,22 +49,22 @@ class CoordinatorClient {
 
   virtual absl::StatusOr<v1::ListAgentsResponse> ListAgents(const v1::ListAgentsRequest& request) = 0;
   virtual absl::StatusOr<v1::ListDeploymentsResponse> ListDeployments(const v1::ListDeploymentsRequest& request) = 0;
-  virtual absl::StatusOr<v1::StartTestResponse> StartTest(const v1::StartTestRequest& request) = 0;
   virtual absl::StatusOr<v1::UpdateLoadResponse> UpdateLoad(const v1::UpdateLoadRequest& request) = 0;
   virtual absl::StatusOr<v1::StopTestResponse> StopTest(const v1::StopTestRequest& request) = 0;
   virtual absl::StatusOr<v1::GetRunResponse> GetRun(const v1::GetRunRequest& request) = 0;
   virtual absl::StatusOr<v1::ListRunsResponse> ListRuns(const v1::ListRunsRequest& request) = 0;
 
-  // Streams: `take` is given each message in order. ExportRun ends with CANCELLED when `take` returns false.
+  // `take` is given each message in order.
   virtual absl::Status Deploy(const v1::DeployRequest& request,
                               const std::function<void(const v1::DeployResponse&)>& take) = 0;
   virtual absl::Status Teardown(const v1::TeardownRequest& request,
                                 const std::function<void(const v1::TeardownResponse&)>& take) = 0;
-  virtual absl::Status ExportRun(const v1::ExportRunRequest& request,
-                                 const std::function<bool(const v1::ExportRunResponse&)>& take) = 0;
 
   virtual std::unique_ptr<MetricsStream> StreamMetrics(const v1::StreamMetricsRequest& request) = 0;
-  // Calls `done` from another thread when it has ended.
+  virtual std::unique_ptr<ExportStream> ExportRun(const v1::ExportRunRequest& request) = 0;
+  // Both call `done` from another thread when they have ended.
+  virtual std::unique_ptr<PendingStart> StartTestAsync(const v1::StartTestRequest& request,
+                                                       std::function<void()> done) = 0;
   virtual std::unique_ptr<PendingStop> StopTestAsync(const v1::StopTestRequest& request,
                                                      std::function<void()> done) = 0;
 };

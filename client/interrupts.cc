@@ -1,8 +1,10 @@
 #include "client/interrupts.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -59,15 +61,27 @@ Interrupts::~Interrupts() {
   pipe_fds[0] = pipe_fds[1] = -1;
 }
 
-int Interrupts::fd() const { return pipe_fds[0]; }
-
-void Interrupts::Drain() {
-  char bytes[64];
-  while (read(pipe_fds[0], bytes, sizeof(bytes)) > 0) {
+bool Interrupts::Take() {
+  if (interrupted.load() == taken_) {
+    return false;
   }
+  ++taken_;
+  return true;
 }
 
-int Interrupts::count() const { return interrupted.load(); }
+bool Interrupts::Wait(int fd, absl::Duration limit) {
+  constexpr absl::Duration kLongest = absl::Hours(1);
+  pollfd fds[] = {{pipe_fds[0], POLLIN, 0}, {fd, POLLIN, 0}};
+  const absl::Duration wait = absl::Ceil(std::clamp(limit, absl::ZeroDuration(), kLongest), absl::Milliseconds(1));
+  poll(fds, 2, static_cast<int>(absl::ToInt64Milliseconds(wait)));
+  // What poll says does not count: a signal during it ends it with EINTR and the byte in the pipe.
+  bool woken = false;
+  char bytes[64];
+  while (read(pipe_fds[0], bytes, sizeof(bytes)) > 0) {
+    woken = true;
+  }
+  return woken;
+}
 
 void Interrupts::Wake() { WakeFd(); }
 

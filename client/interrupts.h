@@ -1,10 +1,12 @@
 // Ctrl-C, SIGTERM and changes of the terminal's size, as something a loop can wait for.
 #pragma once
 
+#include "absl/time/time.h"
+
 namespace loadstar::client {
 
-// While one exists, SIGINT, SIGTERM and SIGWINCH do not act but make `fd` readable; before and after, they do what they
-// did. At most one at a time; used from one thread, but for Wake.
+// While one exists, SIGINT, SIGTERM and SIGWINCH do not act but end a Wait; before and after, they do what they did. At
+// most one at a time; used from one thread, but for Wake.
 class Interrupts {
  public:
   Interrupts();
@@ -12,13 +14,16 @@ class Interrupts {
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
 
-  // Readable after a signal and after Wake, until Drain.
-  int fd() const;
-  void Drain();
-  // SIGINTs and SIGTERMs so far.
-  int count() const;
-  // Makes fd readable; from any thread.
+  // True once for each SIGINT or SIGTERM since the beginning.
+  bool Take();
+  // Until a signal, a Wake, `fd` (-1: none) being readable, or the limit. True when it was a signal or a Wake, of which
+  // one that came before the call counts.
+  bool Wait(int fd, absl::Duration limit);
+  // Ends a Wait; from any thread.
   void Wake();
+
+ private:
+  int taken_ = 0;
 };
 
 }  // namespace loadstar::client

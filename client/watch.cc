@@ -1,7 +1,5 @@
 #include "client/watch.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -80,7 +78,13 @@ class Watcher {
  public:
   Watcher(const WatchOptions& options, const v1::Run& run, CoordinatorClient* client, Interrupts* interrupts,
           terminal::Output* output)
-      : options_(options), client_(client), interrupts_(interrupts), output_(output), view_(run, output) {}
+      : options_(options),
+        client_(client),
+        interrupts_(interrupts),
+        output_(output),
+        view_(run, output),
+        stop_asked_(options.stop),
+        stop_wanted_(options.stop) {}
 
   WatchOutcome Run() {
     Connect();
@@ -95,12 +99,11 @@ class Watcher {
 
  private:
   std::optional<WatchOutcome> Turn() {
-    if (interrupts_->count() > interrupts_seen_) {
-      interrupts_seen_ = interrupts_->count();
-      if (!options_.own || interrupts_seen_ > 1) {
+    if (interrupts_->Take()) {
+      if (!options_.own || stop_asked_) {
         return Outcome(WatchOutcome::Kind::kDetached, absl::OkStatus());
       }
-      stop_wanted_ = true;
+      stop_asked_ = stop_wanted_ = true;
       view_.Note("stopping the run; once more to leave it at once");
     }
     if (!output_->ok()) {
@@ -166,17 +169,18 @@ class Watcher {
   // Sends the stop that was asked for, again when the coordinator was out of reach.
   void DriveStop() {
     if (stop_ != nullptr) {
-      const std::optional<absl::Status> end = stop_->End();
+      const auto end = stop_->End();
       if (!end) {
         return;
       }
       stop_.reset();
-      if (absl::IsUnavailable(*end) || absl::IsDeadlineExceeded(*end)) {
+      const absl::Status& status = end->status();
+      if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) {
         stop_at_ = absl::Now() + absl::Seconds(1);
       } else {
         stop_wanted_ = false;
-        if (!end->ok()) {
-          view_.Note(absl::StrCat("the run was not stopped: ", Describe(*end)));
+        if (!status.ok()) {
+          view_.Note(absl::StrCat("the run was not stopped: ", Describe(status)));
         }
       }
     }
@@ -195,11 +199,7 @@ class Watcher {
     if (stop_wanted_ && stop_ == nullptr) {
       wait = std::min(wait, stop_at_ - absl::Now());
     }
-    pollfd fds[] = {{interrupts_->fd(), POLLIN, 0}, {stream_ == nullptr ? -1 : stream_->fd(), POLLIN, 0}};
-    poll(fds, 2,
-         static_cast<int>(std::max<int64_t>(0, absl::ToInt64Milliseconds(absl::Ceil(wait, absl::Milliseconds(1))))));
-    if (fds[0].revents != 0) {
-      interrupts_->Drain();
+    if (interrupts_->Wait(stream_ == nullptr ? -1 : stream_->fd(), wait)) {
       view_.Paint();  // the terminal may have another size
     }
   }
@@ -218,8 +218,8 @@ class Watcher {
   absl::Time down_since_ = absl::InfinitePast();
   absl::Time retry_at_ = absl::InfinitePast();
   absl::Duration backoff_ = kFirstBackoff;
-  int interrupts_seen_ = 0;
-  bool stop_wanted_ = false;
+  bool stop_asked_;
+  bool stop_wanted_;  // until the coordinator has answered
   absl::Time stop_at_ = absl::InfinitePast();
   std::unique_ptr<PendingStop> stop_;
 };

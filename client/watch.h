@@ -18,6 +18,8 @@ struct WatchOptions {
   // True for the one who started the run: the first Ctrl-C (or SIGTERM) asks it to stop and goes on watching, the
   // second leaves it. False for an onlooker: the first leaves it.
   bool own = false;
+  // The run is to be stopped from the start, as if the first Ctrl-C had come already.
+  bool stop = false;
   // How long a coordinator that went away is tried again before giving up.
   absl::Duration patience = absl::Seconds(60);
 };

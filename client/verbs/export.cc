@@ -32,7 +32,8 @@ class Export : public Verb {
       }
       const std::string folder = output_.empty() ? absl::StrCat("results/", run_) : output_;
       std::string summary;
-      const absl::Status status = ExportInto(context, run_, folder, client, &summary);
+      Interrupts interrupts;
+      const absl::Status status = ExportInto(context, run_, folder, client, &interrupts, &summary);
       if (!status.ok()) {
         return Fail(context, status);
       }

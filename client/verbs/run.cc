@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/interrupts.h"
+#include "client/start.h"
 #include "client/status_text.h"
 #include "client/terminal/run_summary.h"
 #include "client/verbs/shared.h"
@@ -64,17 +65,27 @@ class RunTest : public Verb {
   }
 
   ExitCode StartAndWatch(const Context& context, const v1::StartTestRequest& request, CoordinatorClient* client) const {
+    // Whether there is a coordinator at all, before anything is asked of it: what is lost from here on may have been
+    // done.
+    if (const auto reached = client->ListAgents({}); !reached.ok()) {
+      return Fail(context, reached.status());
+    }
     // From here on a Ctrl-C must not leave a run behind that was just begun.
     Interrupts interrupts;
-    const auto started = client->StartTest(request);
-    if (!started.ok()) {
-      return Refused(context, started.status());
+    const StartOutcome started = Start({request}, client, &interrupts, context.output);
+    if (started.kind == StartOutcome::Kind::kLeft) {
+      context.output->Note(
+          "left before the coordinator had answered; the run may have begun: \"loadstar runs\" shows it");
+      return ExitCode::kNotCarriedOut;
     }
-    const v1::Run& run = started->run();
+    if (started.kind == StartOutcome::Kind::kFailed) {
+      return Refused(context, started.status);
+    }
+    const v1::Run& run = started.run;
     v1::StreamMetricsResponse first;
     *first.mutable_run() = run;
     context.output->Json(first);
-    if (detach_) {
+    if (detach_ && !started.stop) {
       context.output->Text(absl::StrCat(run.run_id(), " has begun. \"loadstar watch ", run.run_id(),
                                         "\" shows it, \"loadstar stop ", run.run_id(), "\" ends it."));
       return ExitCode::kPassed;
@@ -82,6 +93,7 @@ class RunTest : public Verb {
     WatchOptions options;
     options.run_id = run.run_id();
     options.own = true;
+    options.stop = started.stop;
     const WatchOutcome outcome = Watch(options, run, client, &interrupts, context.output);
     switch (outcome.kind) {
       case WatchOutcome::Kind::kDetached:
@@ -95,13 +107,13 @@ class RunTest : public Verb {
       case WatchOutcome::Kind::kFinished:
         break;
     }
-    return Finish(context, outcome.run, client);
+    return Finish(context, outcome.run, client, &interrupts);
   }
 
-  ExitCode Finish(const Context& context, const v1::Run& run, CoordinatorClient* client) const {
+  ExitCode Finish(const Context& context, const v1::Run& run, CoordinatorClient* client, Interrupts* interrupts) const {
     const std::string folder = output_.empty() ? absl::StrCat("results/", run.run_id()) : output_;
     std::string summary;
-    const absl::Status exported = ExportInto(context, run.run_id(), folder, client, &summary);
+    const absl::Status exported = ExportInto(context, run.run_id(), folder, client, interrupts, &summary);
     context.output->Text("");
     if (summary.empty()) {
       for (const terminal::Line& line : terminal::RunSummary(run)) {
@@ -112,7 +124,7 @@ class RunTest : public Verb {
     }
     if (!exported.ok()) {
       context.output->Note(absl::StrCat("the results were not written: ", Describe(exported), "\n\"loadstar export ",
-                                        run.run_id(), "\" tries again"));
+                                        run.run_id(), "\" writes them"));
       return ExitCode::kNotCarriedOut;
     }
     context.output->Text(absl::StrCat("\nResults: ", folder));
@@ -121,7 +133,8 @@ class RunTest : public Verb {
 
   static ExitCode Refused(const Context& context, const absl::Status& status) {
     std::string text = Describe(status);
-    if (absl::IsDeadlineExceeded(status)) {
+    // A coordinator that cannot write to its disk may still carry out what it refused, when it can again.
+    if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status)) {
       absl::StrAppend(&text, "\nThe run may have begun all the same: \"loadstar runs\" shows it");
     }
     context.output->Note(text);

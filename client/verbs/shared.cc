@@ -64,23 +64,30 @@ std::optional<spec::Parsed> ReadAndParse(const Context& context, const std::stri
 }
 
 absl::Status ExportInto(const Context& context, const std::string& run_id, const std::string& folder,
-                        CoordinatorClient* client, std::string* summary) {
+                        CoordinatorClient* client, Interrupts* interrupts, std::string* summary) {
   auto results = ResultsFolder::Create(folder);
   if (!results.ok()) {
     return results.status();
   }
-  absl::Status written;
   v1::ExportRunRequest request;
   request.set_run_id(run_id);
-  const absl::Status exported = client->ExportRun(request, [&](const v1::ExportRunResponse& piece) {
-    written = (*results)->Take(piece);
-    return written.ok();
-  });
-  if (!written.ok()) {
-    return written;
-  }
-  if (!exported.ok()) {
-    return exported;
+  const auto stream = client->ExportRun(request);
+  while (true) {
+    if (interrupts->Take()) {
+      return absl::CancelledError("the export was broken off, as asked");
+    }
+    if (const auto piece = stream->Next()) {
+      if (absl::Status status = (*results)->Take(*piece); !status.ok()) {
+        return status;
+      }
+    } else if (const auto end = stream->End()) {
+      if (!end->ok()) {
+        return *end;
+      }
+      break;
+    } else {
+      interrupts->Wait(stream->fd(), absl::InfiniteDuration());
+    }
   }
   if (absl::Status status = (*results)->Finish(); !status.ok()) {
     return status;

@@ -12,6 +12,7 @@
 #include "client/command_line.h"
 #include "client/coordinator_client.h"
 #include "client/exit_code.h"
+#include "client/interrupts.h"
 #include "lib/spec/spec.h"
 #include "loadstar/v1/run.pb.h"
 
@@ -36,9 +37,10 @@ bool ParseOverrides(const Context& context, const std::vector<std::string>& text
 std::optional<spec::Parsed> ReadAndParse(const Context& context, const std::string& argument, spec::Parsed::Kind kind,
                                          const std::vector<spec::Override>& overrides);
 
-// Exports a finished run into `folder`, names the folder, and, in *summary, returns summary.txt when there is one.
+// Exports a finished run into `folder`, names the folder, and, in *summary, returns summary.txt when there is one. A
+// Ctrl-C breaks it off with CANCELLED; then, as after any failure, the folder is as it was.
 absl::Status ExportInto(const Context& context, const std::string& run_id, const std::string& folder,
-                        CoordinatorClient* client, std::string* summary);
+                        CoordinatorClient* client, Interrupts* interrupts, std::string* summary);
 
 // Shows the steps of a Deploy or a Teardown as they come and then the nodes as they stand. `call` makes the call; it is
 // given what takes each message.

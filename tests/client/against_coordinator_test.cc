@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "lib/rpc/rpc.h"
 #include "tests/client/documents.h"
 #include "tests/client/fake_coordinator.h"
@@ -246,6 +249,104 @@ TEST_F(AgainstCoordinator, CtrlCTwiceLeavesAtOnce) {
   EXPECT_EQ(process.Wait(), 4);
   EXPECT_THAT(process.err(), HasSubstr(std::string("loadstar watch ") + kRunId));
   EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/results"));
+}
+
+// Until `done`; false after 20 s.
+bool WaitUntil(const std::function<bool()>& done) {
+  const absl::Time limit = absl::Now() + absl::Seconds(20);
+  while (!done()) {
+    if (absl::Now() > limit) {
+      return false;
+    }
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  return true;
+}
+
+TEST_F(AgainstCoordinator, CtrlCBeforeTheRunHasANameStopsItAsSoonAsItHas) {
+  for (const bool detach : {false, true}) {
+    coordinator_.SetRun(SampleRun());
+    coordinator_.HoldStarts(true);
+    const size_t stops = coordinator_.stops().size();
+    const size_t starts = coordinator_.starts().size();
+    ProgramProcess process(Options(detach ? std::vector<std::string>{"run", "smoke.yaml", "--detach"}
+                                          : std::vector<std::string>{"run", "smoke.yaml"}));
+    ASSERT_TRUE(WaitUntil([&] { return coordinator_.starts().size() > starts; }));
+    process.Signal(SIGINT);
+    ASSERT_TRUE(process.WaitForErr("will be stopped as soon as the coordinator has named it")) << process.err();
+    EXPECT_EQ(coordinator_.stops().size(), stops);
+    coordinator_.HoldStarts(false);
+    EXPECT_EQ(process.Wait(), 4) << process.err();
+    EXPECT_EQ(coordinator_.stops().size(), stops + 1);
+    EXPECT_THAT(process.out(), HasSubstr("the summary of the run"));
+  }
+}
+
+TEST_F(AgainstCoordinator, CtrlCTwiceBeforeTheRunHasANameLeavesAtOnce) {
+  coordinator_.HoldStarts(true);
+  ProgramProcess process(Options({"run", "smoke.yaml"}));
+  ASSERT_TRUE(WaitUntil([&] { return coordinator_.starts().size() == 1; }));
+  process.Signal(SIGINT);
+  ASSERT_TRUE(process.WaitForErr("once more to leave")) << process.err();
+  process.Signal(SIGINT);
+  EXPECT_EQ(process.Wait(), 4);
+  EXPECT_THAT(process.err(), HasSubstr("may have begun: \"loadstar runs\" shows it"));
+  EXPECT_THAT(coordinator_.stops(), IsEmpty());
+}
+
+TEST_F(AgainstCoordinator, CtrlCDuringTheExportLeavesNoHalfResultsAndSaysHowToGetThem) {
+  PublishAll(0, 1, v1::VERDICT_KIND_PASSED);
+  coordinator_.HoldExports();
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"run", "smoke.yaml"}, std::vector<std::string>{"export", kRunId}}) {
+    const int exports = coordinator_.exports();
+    ProgramProcess process(Options(arguments));
+    ASSERT_TRUE(WaitUntil([&] { return coordinator_.exports() > exports; })) << process.err();
+    process.Signal(SIGINT);
+    EXPECT_EQ(process.Wait(), 4) << arguments[0];
+    EXPECT_THAT(process.err(), HasSubstr("the export was broken off, as asked"));
+    if (arguments[0] == "run") {
+      EXPECT_THAT(process.err(), HasSubstr(std::string("\"loadstar export ") + kRunId + "\" writes them"));
+      EXPECT_THAT(process.out(), HasSubstr("verdict      passed"));
+    }
+    EXPECT_FALSE(std::filesystem::exists(folder_.path() + "/results"));
+  }
+  EXPECT_THAT(coordinator_.stops(), IsEmpty());
+}
+
+TEST_F(AgainstCoordinator, AStartWhoseAnswerIsLostIsRepeatedAsTheSameRequest) {
+  coordinator_.LoseStarts(2);
+  PublishAll(0, 1, v1::VERDICT_KIND_PASSED);
+  const Ended ended = Run({"run", "smoke.yaml"});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("no answer to the request to start"));
+  EXPECT_THAT(ended.err, HasSubstr("the same request is repeated for 1 min"));
+  const auto starts = coordinator_.starts();
+  ASSERT_EQ(starts.size(), 3u);
+  EXPECT_EQ(starts[0].request_id(), starts[1].request_id());
+  EXPECT_EQ(starts[0].SerializeAsString(), starts[2].SerializeAsString());
+}
+
+TEST_F(AgainstCoordinator, AStartIsRepeatedAcrossARestartOfTheCoordinator) {
+  coordinator_.HoldStarts(true);
+  ProgramProcess process(Options({"run", "smoke.yaml", "--detach"}));
+  ASSERT_TRUE(WaitUntil([&] { return coordinator_.starts().size() == 1; }));
+  coordinator_.Down();
+  ASSERT_TRUE(process.WaitForErr("the same request is repeated")) << process.err();
+  coordinator_.HoldStarts(false);
+  coordinator_.Up();
+  EXPECT_EQ(process.Wait(), 0) << process.err();
+  const auto starts = coordinator_.starts();
+  EXPECT_GE(starts.size(), 2u);
+  EXPECT_EQ(starts.front().request_id(), starts.back().request_id());
+}
+
+TEST_F(AgainstCoordinator, ACoordinatorThatIsDownIsNotWaitedFor) {
+  coordinator_.Down();
+  const Ended ended = Run({"run", "smoke.yaml"});
+  EXPECT_EQ(ended.code, 4);
+  EXPECT_THAT(ended.err, HasSubstr("no coordinator in reach at " + coordinator_.address()));
+  EXPECT_THAT(ended.err, Not(HasSubstr("repeated")));
 }
 
 TEST_F(AgainstCoordinator, AStopThatMeetsADownCoordinatorIsAskedForAgain) {

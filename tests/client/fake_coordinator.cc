@@ -96,10 +96,17 @@ class FakeCoordinator::Service : public v1::CoordinatorService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status StartTest(grpc::ServerContext*, const v1::StartTestRequest* request,
+  grpc::Status StartTest(grpc::ServerContext* context, const v1::StartTestRequest* request,
                          v1::StartTestResponse* response) override {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     starts_.push_back(*request);
+    while (hold_starts_ && !context->IsCancelled()) {
+      changed_.wait_for(lock, std::chrono::milliseconds(20));
+    }
+    if (lose_starts_ > 0) {
+      --lose_starts_;
+      return {grpc::StatusCode::UNAVAILABLE, "Socket closed"};
+    }
     if (refusal_.ok()) {
       *response->mutable_run() = run_;
     }
@@ -149,9 +156,9 @@ class FakeCoordinator::Service : public v1::CoordinatorService::Service {
     return grpc::Status::OK;
   }
 
-  grpc::Status ExportRun(grpc::ServerContext*, const v1::ExportRunRequest* request,
+  grpc::Status ExportRun(grpc::ServerContext* context, const v1::ExportRunRequest* request,
                          grpc::ServerWriter<v1::ExportRunResponse>* writer) override {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     for (const auto& [name, content] : files_) {
       // In pieces of at most ten bytes.
       for (size_t at = 0; at < content.size() || at == 0; at += 10) {
@@ -159,6 +166,10 @@ class FakeCoordinator::Service : public v1::CoordinatorService::Service {
         piece.set_file_name(name);
         piece.set_content(content.substr(at, 10));
         writer->Write(piece);
+        exports_ += static_cast<int>(hold_exports_);
+        while (hold_exports_ && !context->IsCancelled()) {
+          changed_.wait_for(lock, std::chrono::milliseconds(20));
+        }
       }
     }
     return CheckRun(request->run_id());
@@ -201,6 +212,10 @@ class FakeCoordinator::Service : public v1::CoordinatorService::Service {
   std::vector<v1::Snapshot> snapshots_;
   std::vector<std::pair<std::string, std::string>> files_;
   grpc::Status refusal_;
+  int lose_starts_ = 0;
+  bool hold_starts_ = false;
+  bool hold_exports_ = false;
+  int exports_ = 0;
   bool stop_ends_ = true;
   std::vector<v1::Event> deploy_events_;
   v1::Deployment deployment_;
@@ -266,6 +281,18 @@ void FakeCoordinator::RefuseStart(const absl::Status& status) {
   service_->With([&](Service& service) { service.refusal_ = rpc::ToGrpc(status); });
 }
 
+void FakeCoordinator::LoseStarts(int count) {
+  service_->With([&](Service& service) { service.lose_starts_ = count; });
+}
+
+void FakeCoordinator::HoldStarts(bool hold) {
+  service_->With([&](Service& service) { service.hold_starts_ = hold; });
+}
+
+void FakeCoordinator::HoldExports() {
+  service_->With([](Service& service) { service.hold_exports_ = true; });
+}
+
 void FakeCoordinator::SetStopEnds(bool ends) {
   service_->With([&](Service& service) { service.stop_ends_ = ends; });
 }
@@ -279,6 +306,10 @@ void FakeCoordinator::SetDeployment(std::vector<v1::Event> events, const v1::Dep
 
 std::vector<v1::StartTestRequest> FakeCoordinator::starts() {
   return service_->With([](Service& service) { return service.starts_; });
+}
+
+int FakeCoordinator::exports() {
+  return service_->With([](Service& service) { return service.exports_; });
 }
 
 std::vector<v1::StopTestRequest> FakeCoordinator::stops() {

@@ -32,12 +32,20 @@ class FakeCoordinator {
   void SetFiles(std::vector<std::pair<std::string, std::string>> files);
   // Every StartTest fails with this.
   void RefuseStart(const absl::Status& status);
+  // The next StartTests begin the run, but their answers are lost: they fail with UNAVAILABLE.
+  void LoseStarts(int count);
+  // While true, StartTest is recorded and not answered.
+  void HoldStarts(bool hold);
+  // ExportRun sends its first piece and then nothing more.
+  void HoldExports();
   // StopTest ends the run as stopped; unless this is false: then it is only recorded.
   void SetStopEnds(bool ends);
   // What Deploy and Teardown stream.
   void SetDeployment(std::vector<v1::Event> events, const v1::Deployment& deployment);
 
   std::vector<v1::StartTestRequest> starts();
+  // ExportRuns of which the first piece was sent.
+  int exports();
   std::vector<v1::StopTestRequest> stops();
   // from_elapsed_s of every StreamMetrics, in order.
   std::vector<int64_t> cursors();
