@@ -69,7 +69,9 @@ class Agent::Impl {
     spill_ = *std::move(spill);
     const Sink sink = [this](Input input) { inbox_.Push(std::move(input)); };
     absl::StatusOr<std::unique_ptr<Supervisor>> supervisor =
-        Supervisor::Create({.program = worker, .log_folder = absl::StrCat(config_.state_folder, "/logs")}, sink);
+        Supervisor::Create({.program = worker,
+                            .log_folder = absl::StrCat(config_.state_folder, "/logs"),
+                            .backend = config_.worker_backend}, sink);
     if (!supervisor.ok()) return supervisor.status();
     supervisor_ = *std::move(supervisor);
     absl::StatusOr<std::unique_ptr<Deployer>> deployer =

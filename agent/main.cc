@@ -66,6 +66,10 @@ int Main(int argc, char** argv) {
   app.add_option("--allow-program", config.policy.programs,
                  "Program that may be deployed; replaces the default (loadstar-target beside this program)");
   app.add_option("--bin-dir", bin_folder, "Folder of loadstar-worker and loadstar-target")->capture_default_str();
+  app.add_option("--worker-backend", config.worker_backend,
+                 "How workers talk to the kernel: auto, io_uring or epoll; auto falls back to epoll and says why")
+      ->check(CLI::IsMember({"auto", "io_uring", "epoll"}))
+      ->capture_default_str();
   app.add_option("--log-level", log_level, "trace, debug, info, warn or error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
       ->capture_default_str();

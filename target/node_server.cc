@@ -16,7 +16,8 @@ constexpr size_t kDelayedTotal = 64 * 1024 * 1024;
 constexpr int64_t kAcceptLogInterval_ns = 10'000'000'000;
 
 // The shortest request line that gets the longest answer is tools/list; it multiplies its bytes by less than 16.
-static_assert(NodeServer::kReceiveBuffer * 16 + NodeServer::kLineMax * 8 < NodeServer::kSendQueueLimit);
+static_assert(NodeServer::kPauseAtQueued + NodeServer::kReceiveBuffer * 16 + NodeServer::kLineMax * 8 <
+              NodeServer::kSendQueueLimit);
 
 std::string_view Text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -192,7 +193,7 @@ bool NodeServer::SendNow(net::SocketId id, std::string_view bytes) {
 }
 
 void NodeServer::UpdateReading(net::SocketId id) {
-  if (loop_->QueuedBytes(id) > 0 || delayed_.Bytes(id) > kDelayedPerConnection) {
+  if (loop_->QueuedBytes(id) > kPauseAtQueued || delayed_.Bytes(id) > kDelayedPerConnection) {
     loop_->PauseReceive(id);
   } else {
     loop_->ResumeReceive(id);

@@ -40,6 +40,8 @@ struct NodeServerOptions {
 class NodeServer final : public net::SocketHandler {
  public:
   static constexpr size_t kLineMax = 1024 * 1024;
+  // A client that does not read its answers is not read from while more than this waits for it.
+  static constexpr size_t kPauseAtQueued = size_t{256} * 1024;
   // What the loop has to be made with: a full receive buffer of the shortest requests, or one longest line, makes at
   // most this many bytes of answers, so Send never refuses a connection that reads.
   static constexpr size_t kSendQueueLimit = 16 * 1024 * 1024;

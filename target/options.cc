@@ -51,6 +51,9 @@ std::variant<Options, int> ParseCommandLine(int argc, const char* const* argv) {
                  "bytes of one echoed request, so that requests_total is exact for tcp; 0: every piece received counts")
       ->check(CLI::Range(0U, 1U << 20))
       ->capture_default_str();
+  app.add_option("--backend", options.backend, "how connections are served: auto, io_uring or epoll")
+      ->check(CLI::IsMember({"auto", "io_uring", "epoll"}))
+      ->capture_default_str();
   app.add_flag("--insecure", options.insecure, "allow addresses beyond loopback, without any protection");
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn, error or off")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
@@ -99,6 +102,7 @@ std::vector<std::string> ServingCommandLine(const Options& options, const Servin
                                     "--role",        options.role,
                                     "--protocol",    ProtocolName(options.protocol),
                                     "--tcp-payload", absl::StrCat(options.tcp_payload),
+                                    "--backend",     options.backend,
                                     "--log-level",   options.log_level,
                                     "--serve-index", absl::StrCat(role.index),
                                     "--state-fd",    absl::StrCat(role.state_fd),

@@ -44,10 +44,13 @@ class ServingProcess final : public net::SocketHandler, public net::TickHandler 
     absl::StatusOr<std::unique_ptr<net::Loop>> loop =
         net::Loop::Create({.max_sockets = max_sockets,
                            .send_queue_limit = NodeServer::kSendQueueLimit,
-                           .receive_buffer = NodeServer::kReceiveBuffer});
+                           .receive_buffer = NodeServer::kReceiveBuffer},
+                          options_.backend);
     if (!loop.ok()) {
       return loop.status();
     }
+    spdlog::info("target: event=serving process={} backend={} reason=\"{}\"", options_.serving->index,
+                 (*loop)->backend(), (*loop)->backend_reason());
     loop_ = std::move(*loop);
     cells_->connections.Set(0);  // those of an earlier process in this place went with it
     server_ = std::make_unique<NodeServer>(loop_.get(), cells_, faults_,

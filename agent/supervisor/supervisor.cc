@@ -191,7 +191,7 @@ class Supervisor::Impl {
     absl::StatusOr<os::Fd> log = os::OpenForAppend(worker.log);
     if (!log.ok()) return fail(log.status());
     absl::StatusOr<os::Child> child = os::Spawn({.program = options_.program,
-                                                 .arguments = {"--control-fd", "3"},
+                                                 .arguments = {"--control-fd", "3", "--backend", options_.backend},
                                                  .environment = OwnEnvironment(),
                                                  .stdout_fd = log->get(),
                                                  .stderr_fd = log->get(),

@@ -159,7 +159,7 @@ int Refuse(int control_fd, const std::string& error) {
   return sent == static_cast<ssize_t>(frame.size()) ? kExitUsage : kExitFailed;
 }
 
-int RunWorker(int control_fd) {
+int RunWorker(int control_fd, const std::string& backend) {
   auto plan = ReadPlan(control_fd);
   if (!plan.ok()) {
     spdlog::error("worker: ends=\"{}\"", plan.status().ToString());
@@ -175,7 +175,7 @@ int RunWorker(int control_fd) {
   net::LoopOptions options;
   options.max_sockets = static_cast<uint32_t>(plan->connections_max()) + kOtherSockets;
   options.send_queue_limit = 4 * Load::kMaxQueuedBytes;  // the control channel's too: many seconds of samples
-  auto loop = net::Loop::Create(options);
+  auto loop = net::Loop::Create(options, backend);
   if (!loop.ok()) return Refuse(control_fd, std::string(loop.status().message()));
 
   ControlChannel control(loop->get());
@@ -214,6 +214,8 @@ int main(int argc, char** argv) {
   CLI::App app{"One load process of a loadstar-agent, which starts it: not meant to be run by hand."};
   int control_fd = -1;
   app.add_option("--control-fd", control_fd, "Inherited end of the socket pair to the agent")->required();
+  std::string backend = "auto";
+  app.add_option("--backend", backend, "auto, io_uring or epoll")->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -224,5 +226,5 @@ int main(int argc, char** argv) {
   // Ctrl-C at a terminal reaches the whole process group; it is the CLI's to handle.
   signal(SIGINT, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);
-  return loadstar::worker::RunWorker(control_fd);
+  return loadstar::worker::RunWorker(control_fd, backend);
 }

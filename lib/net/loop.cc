@@ -5,21 +5,30 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "lib/net/epoll_loop.h"
+#include "lib/net/uring_loop.h"
 
 namespace loadstar::net {
-
-absl::StatusOr<std::unique_ptr<Loop>> Loop::Create(const LoopOptions& options) { return Create(options, "epoll"); }
 
 absl::StatusOr<std::unique_ptr<Loop>> Loop::Create(const LoopOptions& options, std::string_view backend) {
   if (options.max_sockets == 0 || options.max_sockets == kNoSocket || options.receive_buffer == 0) {
     return absl::InvalidArgumentError(absl::StrCat("loop: max_sockets=", options.max_sockets, " receive_buffer=",
                                                    options.receive_buffer, ": both must be positive"));
   }
-  if (backend == "epoll") {
-    return EpollLoop::Create(options);
+  if (backend == "io_uring") {
+    return UringLoop::Create(options);
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("loop: no backend named \"", std::string(backend), "\"; there is epoll"));
+  if (backend == "epoll") {
+    return EpollLoop::Create(options, "it was asked for");
+  }
+  if (backend != "auto") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("loop: no backend named \"", std::string(backend), "\"; there are auto, io_uring and epoll"));
+  }
+  absl::StatusOr<std::unique_ptr<Loop>> best = UringLoop::Create(options);
+  if (best.ok()) {
+    return best;
+  }
+  return EpollLoop::Create(options, std::string(best.status().message()));
 }
 
 absl::StatusOr<Address> Loop::LocalAddress(SocketId id) const {

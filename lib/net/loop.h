@@ -1,7 +1,7 @@
 // lib/net: the event loop that the worker and the target are built on. Completion-style: the owner submits connects,
 // sends and timers and is called back with what became of them, because io_uring is the backend this is shaped for;
-// epoll (edge-triggered, batched) implements the same contract. One thread owns a loop and everything in it; nothing
-// here locks.
+// epoll (edge-triggered, batched) implements the same contract. One thread makes a loop and owns it and everything in
+// it; nothing here locks.
 #pragma once
 
 #include <sys/socket.h>
@@ -56,7 +56,8 @@ class SocketHandler {
   virtual void OnAcceptFailed(uint64_t /*listener_tag*/, int /*error*/) {}
   // Bytes arrived. The span is the loop's and ends with the call. More than one call may follow in one batch.
   virtual void OnReceived(uint64_t tag, SocketId id, std::span<const std::byte> bytes) = 0;
-  // Everything queued by Send has reached the kernel, after a Send that could not complete at once.
+  // Everything queued has reached the kernel, after the owner was told that something had not: by a Send that was
+  // refused for lack of room or by QueuedBytes.
   virtual void OnDrained(uint64_t /*tag*/, SocketId /*id*/) {}
   // The socket ended without the owner's Close: error 0 is an orderly close by the peer (bytes still queued are
   // dropped), else an errno. The socket is gone; the id may be reused once this returns.
@@ -92,21 +93,20 @@ class Loop {
  public:
   static constexpr int64_t kAcceptPause_ns = 100'000'000;
 
-  // The best backend that this kernel and container allow.
-  static absl::StatusOr<std::unique_ptr<Loop>> Create(const LoopOptions& options);
-  // The named backend or an error: for tests that hold all backends to one contract.
-  static absl::StatusOr<std::unique_ptr<Loop>> Create(const LoopOptions& options, std::string_view backend);
+  // The named backend, "io_uring" or "epoll", or an error; "auto" is the best that this kernel and container allow.
+  static absl::StatusOr<std::unique_ptr<Loop>> Create(const LoopOptions& options, std::string_view backend = "auto");
   // Every socket must have been closed (or is closed now, without callbacks).
   virtual ~Loop() = default;
 
-  // "epoll" and, when a better one was refused, why.
+  // "io_uring" or "epoll", and why not a better one, or what the kernel does not let it use; may be empty.
   virtual std::string backend() const = 0;
   virtual std::string backend_reason() const = 0;
 
   // Begins a TCP connection (TCP_NODELAY set, close-on-exec). OnConnected follows, never from within this call. Returns
-  // false and sets *error to an errno when no socket could be made (EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL...): no
-  // callback then. EMFILE also says that the socket table is full. Errors of the path or the peer, even those that the
-  // kernel knows at once, come through OnConnected. Send may be called before OnConnected: the bytes wait.
+  // false and sets *error to an errno when no socket could be made (EMFILE, ENFILE, ENOBUFS, a source that is not this
+  // host's...): no callback then. EMFILE also says that the socket table is full. Errors of the path or the peer, even
+  // those that the kernel knows at once, come through OnConnected; that no port is left (EADDRNOTAVAIL) comes either
+  // way. Send may be called before OnConnected: the bytes wait.
   virtual bool Connect(const ConnectOptions& options, SocketId* id, int* error) = 0;
   // Listens (SO_REUSEADDR; SO_REUSEPORT when `share_port`). An error says which address and why.
   virtual absl::StatusOr<SocketId> Listen(const Address& address, bool share_port, int backlog, SocketHandler* handler,
@@ -117,11 +117,12 @@ class Loop {
   // Where the socket is bound, such as the port that a listener on port 0 was given.
   virtual absl::StatusOr<Address> LocalAddress(SocketId id) const;
 
-  // Sends in order; what the kernel does not take at once is copied and sent when it can be (then OnDrained). False
-  // when queued bytes and `bytes` together exceed the queue's limit (nothing of `bytes` is taken then), after
-  // FinishSending, or when the socket has ended and OnClosed is on its way. EPIPE is never reported: OnClosed says
-  // whether the peer had closed in order (0) or reset.
+  // Sends in order; what the kernel has not taken yet is copied (then OnDrained). io_uring sends at the end of the turn
+  // or some sends later. False when queued bytes and `bytes` together exceed the queue's limit (nothing of `bytes` is
+  // taken then), after FinishSending, or when the loop knows that the socket has ended and OnClosed is on its way.
+  // EPIPE is never reported: OnClosed says whether the peer had closed in order (0) or reset.
   virtual bool Send(SocketId id, std::span<const std::byte> bytes) = 0;
+  // Bytes that the kernel has not taken yet.
   virtual size_t QueuedBytes(SocketId id) const = 0;
   // Stops and resumes reading (back-pressure; also listeners). While paused an orderly close by the peer is not seen; a
   // reset is.

@@ -163,7 +163,7 @@ class LoopTest : public ::testing::TestWithParam<const char*> {
   int last_error = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, LoopTest, ::testing::Values("epoll"),
+INSTANTIATE_TEST_SUITE_P(Backends, LoopTest, ::testing::Values("io_uring", "epoll"),
                          [](const auto& backend) { return std::string(backend.param); });
 
 // --- connecting ---
@@ -331,6 +331,7 @@ TEST_P(LoopTest, SendLimitRefusesWholeAndWhatWasTakenArrives) {
   served->keep = false;
   loop->ResumeReceive(served->id);
   ASSERT_TRUE(Until([&] { return served->received_bytes == taken; }));
+  Settle();
   EXPECT_EQ(loop->QueuedBytes(client.id), 0U);
   EXPECT_EQ(client.drains, 1);
   EXPECT_TRUE(loop->Send(client.id, Bytes(piece)));
@@ -361,13 +362,14 @@ TEST_P(LoopTest, PauseInsideOnReceivedHoldsTheRestBack) {
 }
 
 TEST_P(LoopTest, FloodOnOneSocketDoesNotStarveAnother) {
-  Start(LoopOptions{.receive_buffer = 1024});
+  // More than any backend takes from one socket in one turn.
+  Start(LoopOptions{.send_queue_limit = 16 * 1024 * 1024, .receive_buffer = 1024});
   End flood(loop.get());
   End polite(loop.get());
   End* flooded = Establish(&flood);
   End* served = Establish(&polite);
   flooded->keep = false;
-  const std::string block(200'000, 'f');
+  const std::string block(8'000'000, 'f');
   ASSERT_TRUE(loop->Send(flood.id, Bytes(block)));
   ASSERT_TRUE(loop->Send(polite.id, Bytes("hello")));
   ASSERT_TRUE(Until([&] { return served->received == "hello"; }));
@@ -437,8 +439,8 @@ TEST_P(LoopTest, SendAfterAResetIsRefusedOnceTheLoopKnows) {
   End client(loop.get());
   End* served = Establish(&client);
   loop->Reset(served->id);
-  // The loop has not turned: the send itself meets the reset.
-  EXPECT_FALSE(loop->Send(client.id, Bytes("x")));
+  // The loop has not turned: where a send is tried at once it meets the reset itself, else its completion tells.
+  EXPECT_EQ(loop->Send(client.id, Bytes("x")), loop->backend() == "io_uring");
   EXPECT_EQ(client.closes, 0) << "told from within Send";
   ASSERT_TRUE(Until([&] { return client.closes == 1; }));
   EXPECT_EQ(client.close_error, ECONNRESET);
@@ -676,6 +678,9 @@ TEST_P(LoopTest, AtTheDescriptorLimitConnectionsAreTurnedAwayWithoutSpinning) {
   // UBSan opens a pipe when it meets a type for the first time: it has to have met them all before the limit.
   End first(loop.get());
   Establish(&first);
+  // A listener whose first accept is yet to come: io_uring accepts under the limit that held when it was asked to.
+  listener = Listen("127.0.0.1:0");
+  peer = *loop->LocalAddress(listener);
   std::vector<int> outside;
   for (int i = 0; i < 8; ++i) {
     outside.push_back(ConnectOutside(peer));  // they wait in the backlog: the loop has not turned yet
@@ -758,7 +763,7 @@ TEST_P(LoopTest, AdoptedSocketPairCarriesBytesBothWaysAndTellsItsEnd) {
   ASSERT_TRUE(Until([&] { return end.received == "early"; }));
   ASSERT_TRUE(loop->Send(end.id, Bytes("back")));
   char buffer[8] = {};
-  EXPECT_EQ(read(pair[1], buffer, sizeof(buffer)), 4);
+  ASSERT_TRUE(Until([&] { return recv(pair[1], buffer, sizeof(buffer), MSG_DONTWAIT) == 4; }));
   EXPECT_STREQ(buffer, "back");
   close(pair[1]);
   ASSERT_TRUE(Until([&] { return end.closes == 1; }));

@@ -21,7 +21,7 @@ class EchoServer final : public net::SocketHandler, public net::TickHandler {
   explicit EchoServer(size_t listeners) {
     net::LoopOptions options;
     options.max_sockets = 2000;
-    auto loop = net::Loop::Create(options);
+    auto loop = net::Loop::Create(options, "epoll");  // io_uring keeps to the thread that made it
     if (!loop.ok()) return;
     loop_ = *std::move(loop);
     const auto any = net::ParseAddress("127.0.0.1:0");

@@ -6,18 +6,18 @@
 
 namespace loadstar::net {
 
-// Bytes that the kernel would not take yet, in order. One pointer while empty: memory is taken with the first byte and
-// given back with the last, so that idle sockets cost nothing.
-class SendQueue {
+// Bytes that wait, in order: for the kernel to take them, or for a paused owner. One pointer while empty: memory is
+// taken with the first byte and given back with the last, so that idle sockets cost nothing.
+class ByteQueue {
  public:
-  SendQueue();
-  ~SendQueue();
-  SendQueue(SendQueue&&) noexcept;
-  SendQueue& operator=(SendQueue&&) noexcept;
+  ByteQueue();
+  ~ByteQueue();
+  ByteQueue(ByteQueue&&) noexcept;
+  ByteQueue& operator=(ByteQueue&&) noexcept;
 
   bool empty() const { return buffer_ == nullptr; }
   size_t size() const;
-  // The bytes to send next; all of them in one piece.
+  // All of them in one piece.
   std::span<const std::byte> front() const;
   void Append(std::span<const std::byte> bytes);
   // Forgets the first n bytes.

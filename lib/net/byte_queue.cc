@@ -1,27 +1,27 @@
-#include "lib/net/send_queue.h"
+#include "lib/net/byte_queue.h"
 
 #include <cassert>
 #include <vector>
 
 namespace loadstar::net {
 
-struct SendQueue::Buffer {
+struct ByteQueue::Buffer {
   std::vector<std::byte> bytes;
   size_t head = 0;  // bytes before it were consumed
 };
 
-SendQueue::SendQueue() = default;
-SendQueue::~SendQueue() = default;
-SendQueue::SendQueue(SendQueue&&) noexcept = default;
-SendQueue& SendQueue::operator=(SendQueue&&) noexcept = default;
+ByteQueue::ByteQueue() = default;
+ByteQueue::~ByteQueue() = default;
+ByteQueue::ByteQueue(ByteQueue&&) noexcept = default;
+ByteQueue& ByteQueue::operator=(ByteQueue&&) noexcept = default;
 
-size_t SendQueue::size() const { return buffer_ ? buffer_->bytes.size() - buffer_->head : 0; }
+size_t ByteQueue::size() const { return buffer_ ? buffer_->bytes.size() - buffer_->head : 0; }
 
-std::span<const std::byte> SendQueue::front() const {
+std::span<const std::byte> ByteQueue::front() const {
   return buffer_ ? std::span<const std::byte>(buffer_->bytes).subspan(buffer_->head) : std::span<const std::byte>();
 }
 
-void SendQueue::Append(std::span<const std::byte> bytes) {
+void ByteQueue::Append(std::span<const std::byte> bytes) {
   if (bytes.empty()) {
     return;
   }
@@ -36,7 +36,7 @@ void SendQueue::Append(std::span<const std::byte> bytes) {
   buffer_->bytes.insert(buffer_->bytes.end(), bytes.begin(), bytes.end());
 }
 
-void SendQueue::Consume(size_t n) {
+void ByteQueue::Consume(size_t n) {
   assert(n <= size());
   if (n == size()) {
     buffer_.reset();
@@ -45,6 +45,6 @@ void SendQueue::Consume(size_t n) {
   }
 }
 
-void SendQueue::Clear() { buffer_.reset(); }
+void ByteQueue::Clear() { buffer_.reset(); }
 
 }  // namespace loadstar::net
