@@ -46,7 +46,7 @@ v1::AgentToWorker Hear() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3 || strcmp(argv[1], "--control-fd") != 0) return 64;
+  if (argc != 5 || strcmp(argv[1], "--control-fd") != 0 || strcmp(argv[3], "--backend") != 0) return 64;
   g_fd = atoi(argv[2]);
   const v1::AgentToWorker plan = Hear();
   const std::string& task = plan.plan().run_id();

@@ -1,5 +1,6 @@
 // The real worker process in real time, against an echo server in this process and against loadstar-target.
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 
