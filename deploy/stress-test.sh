@@ -16,7 +16,7 @@ not be carried out, as when the plan is beyond this host's capacity); 2 for wron
 TEXT
 }
 
-case ${1:-} in -h | --help) usage; exit 0 ;; esac
+case ${1-} in -h | --help) usage; exit 0 ;; esac
 [ $# -le 3 ] || { echo "stress-test.sh: takes at most three arguments, got $#" >&2; usage >&2; exit 2; }
 
 # seconds_of NAME MINUTES: whole seconds, or an error. A week is the most that makes sense here.
@@ -29,11 +29,11 @@ seconds_of() {
     printf "%d\n", x * 60 + 0.5
   }'
 }
-hold_s=$(seconds_of duration_min "${1:-5}") || exit 2
-connections=${2:-100000}
+hold_s=$(seconds_of duration_min "${1-5}") || exit 2
+connections=${2-100000}
 [[ $connections =~ ^[1-9][0-9]{0,8}[kM]?$ ]] ||
   { echo "stress-test.sh: max_connections takes a count such as 50000 or 100k, not \"$connections\"" >&2; exit 2; }
-ramp_s=$(seconds_of ramp_min "${3:-5}") || exit 2
+ramp_s=$(seconds_of ramp_min "${3-5}") || exit 2
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 4
 deploy/quickstart.sh --no-test || exit

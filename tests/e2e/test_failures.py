@@ -1,12 +1,15 @@
 """What dies in mid-run: a worker, the coordinator, an agent. Each time the run ends, says what happened, and keeps what
 was measured."""
 
+import concurrent.futures
 import contextlib
 import os
 import signal
 import subprocess
 import time
 import unittest
+
+import grpc
 
 import harness
 from harness import BIN, NOT_CARRIED_OUT, run_pb
@@ -47,6 +50,45 @@ class WorkerDies(harness.TestCase):
         self.assertEqual([established[3], established[7], established[8]], [90, 60, 60], established)
         self.assert_ledger(run)
         self.assertEqual(loadstar.cli("watch", run_id).code, NOT_CARRIED_OUT)
+
+
+class LosesAnswers(harness.service_grpc.CoordinatorServiceServicer):
+    """Stands before a coordinator and loses its first answers to StartTest, after the coordinator has given them."""
+
+    def __init__(self, api, lost):
+        self.api, self.lost, self.starts = api, lost, []
+
+    def ListAgents(self, request, context):
+        return self.api.ListAgents(request, timeout=10)
+
+    def StartTest(self, request, context):
+        answer = self.api.StartTest(request, timeout=20)
+        self.starts.append(answer.run.run_id)
+        if len(self.starts) <= self.lost:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "lost on the way")
+        return answer
+
+
+class AnswerToStartIsLost(harness.TestCase):
+    def test_one_run_begins_however_often_the_cli_asks(self):
+        loadstar = self.cluster().start()
+        loadstar.deploy()
+        server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+        front = LosesAnswers(loadstar.api, lost=2)
+        harness.service_grpc.add_CoordinatorServiceServicer_to_server(front, server)
+        address = f"127.0.0.1:{harness.free_port()}"
+        server.add_insecure_port(address)
+        server.start()
+        self.addCleanup(server.stop, None)
+        document = loadstar.test_document(LOAD.format(connections=10, hold=1, workers=1))
+        done = loadstar.cli("run", document, "--detach", coordinator=address)
+        self.assertEqual(done.code, harness.PASSED, done)
+        self.assertEqual(len(front.starts), 3)
+        runs = loadstar.api.ListRuns(harness.service_pb.ListRunsRequest(), timeout=10).runs
+        self.assertEqual({run.run_id for run in runs}, set(front.starts))
+        self.assertEqual(len(runs), 1)
+        self.assertIn(runs[0].run_id, done.out)
+        loadstar.wait_finished(runs[0].run_id, 30)
 
 
 class CoordinatorDies(harness.TestCase):

@@ -87,7 +87,7 @@ class Quickstart(harness.TestCase):
     def test_wrong_arguments_do_nothing(self):
         for arguments in (["--no-such"], ["--scale", "2"], ["--scale"]):
             self.assertEqual(quickstart(*arguments).code, 2)
-        for arguments in (["x"], ["1", "0"], ["1", "5", "-3"], ["1", "2", "3", "4"]):
+        for arguments in (["x"], [""], ["1", ""], ["1", "0"], ["1", "5", "-3"], ["1", "2", "3", "4"]):
             done = subprocess.run(["deploy/stress-test.sh", *arguments], cwd=ROOT, capture_output=True, timeout=20, check=False)
             self.assertEqual(done.returncode, 2, arguments)
         self.assertFalse(STATE.exists())
