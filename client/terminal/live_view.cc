@@ -15,6 +15,8 @@ namespace {
 
 constexpr size_t kEventsShown = 3;
 constexpr size_t kErrorsShown = 6;
+// Narrower, the times would be cut off behind the bar.
+constexpr size_t kWidthForBar = 56;
 
 double SecondsOf(const v1::Snapshot& snapshot) {
   return static_cast<double>(snapshot.to_elapsed_s()) - static_cast<double>(snapshot.from_elapsed_s()) + 1;
@@ -79,33 +81,49 @@ Line Progress(const LiveState& state, size_t width) {
     return Line(absl::StrCat("elapsed ", Clock(elapsed)), Style::kFaint);
   }
   const double share = std::clamp(static_cast<double>(elapsed) / static_cast<double>(planned), 0.0, 1.0);
+  const std::string times = absl::StrFormat("%3d %%   %s elapsed, %s left", static_cast<int>(share * 100),
+                                            Clock(elapsed), Clock(std::max<int64_t>(0, planned - elapsed)));
+  if (width < kWidthForBar) {
+    return Line(times);
+  }
   const size_t bar = std::clamp<size_t>(width > 50 ? width - 50 : 0, 10, 60);
   const auto filled = static_cast<size_t>(share * static_cast<double>(bar));
   std::string drawn = std::string(filled, '=') + std::string(bar - filled, ' ');
   if (filled < bar) {
     drawn[filled] = '>';
   }
-  return Line(absl::StrFormat("[%s] %3d %%   %s elapsed, %s left", drawn, static_cast<int>(share * 100), Clock(elapsed),
-                              Clock(std::max<int64_t>(0, planned - elapsed))));
+  return Line(absl::StrCat("[", drawn, "] ", times));
 }
 
-// A row of the block: a title in its own column, then names and figures.
+// A row of the block: a title in its own column, then names and figures, on as many lines as the width asks for.
 class Row {
  public:
-  explicit Row(const std::string& title) { line_.Add(absl::StrFormat("%-14s", title), Style::kFaint); }
+  Row(const std::string& title, size_t width) : width_(width) {
+    lines_.push_back(Line(absl::StrFormat("%-*s", kTitle, title), Style::kFaint));
+  }
   Row& Figure(const std::string& name, const std::string& value, Style style = Style::kPlain) {
-    line_.Add(absl::StrCat(first_ ? "" : "   ", name, " ")).Add(value, style);
+    Line figure;
+    figure.Add(absl::StrCat(name, " ")).Add(value, style);
+    // The last column stays free, as the painter leaves it.
+    if (!first_ && lines_.back().width() + kGap + figure.width() >= width_) {
+      lines_.push_back(Line(std::string(kTitle, ' ')));
+      first_ = true;
+    }
+    lines_.back().Add(first_ ? "" : std::string(kGap, ' ')).Add(absl::StrCat(name, " ")).Add(value, style);
     first_ = false;
     return *this;
   }
   Row& Text(const std::string& text, Style style = Style::kPlain) {
-    line_.Add(text, style);
+    lines_.back().Add(text, style);
     return *this;
   }
-  Line Take() { return std::move(line_); }
+  void Into(std::vector<Line>* block) { std::move(lines_.begin(), lines_.end(), std::back_inserter(*block)); }
 
  private:
-  Line line_;
+  static constexpr size_t kTitle = 14;
+  static constexpr size_t kGap = 3;
+  const size_t width_;
+  std::vector<Line> lines_;
   bool first_ = true;
 };
 
@@ -231,43 +249,42 @@ std::vector<Line> LiveBlock(const LiveState& state, size_t width, size_t height)
   std::vector<Line> block;
   block.push_back(Head(state));
   block.push_back(Progress(state, width));
-  block.push_back(Row("connections")
-                      .Figure("target", gauge(&v1::Gauges::connections_target))
-                      .Figure("established", gauge(&v1::Gauges::connections_established), Style::kBold)
-                      .Figure("pending", gauge(&v1::Gauges::connections_pending))
-                      .Figure("failed", last ? Grouped(failed) : absent, failed > 0 ? Style::kBad : Style::kPlain)
-                      .Figure("lost", last ? Grouped(lost) : absent, lost > 0 ? Style::kBad : Style::kPlain)
-                      .Take());
-  block.push_back(Row("requests/s")
-                      .Figure("offered", rate(&v1::Counters::requests_due))
-                      .Figure("done", rate(&v1::Counters::requests_answered), Style::kBold)
-                      .Figure("outstanding", gauge(&v1::Gauges::requests_outstanding))
-                      .Figure("backlog", gauge(&v1::Gauges::requests_backlog))
-                      .Take());
-  block.push_back(Row("latency")
-                      .Figure("p50", latency(&v1::Snapshot::latency, &v1::Percentiles::p50_us))
-                      .Figure("p90", latency(&v1::Snapshot::latency, &v1::Percentiles::p90_us))
-                      .Figure("p99", latency(&v1::Snapshot::latency, &v1::Percentiles::p99_us), Style::kBold)
-                      .Figure("max", latency(&v1::Snapshot::latency, &v1::Percentiles::max_us))
-                      .Take());
-  block.push_back(Row("")
-                      .Figure("service time p99", latency(&v1::Snapshot::service_time, &v1::Percentiles::p99_us))
-                      .Figure("schedule lag p99", latency(&v1::Snapshot::schedule_lag, &v1::Percentiles::p99_us))
-                      .Take());
-  block.push_back(Row("errors").Text(ErrorsText(state), state.errors().empty() ? Style::kPlain : Style::kBad).Take());
+  Row("connections", width)
+      .Figure("target", gauge(&v1::Gauges::connections_target))
+      .Figure("established", gauge(&v1::Gauges::connections_established), Style::kBold)
+      .Figure("pending", gauge(&v1::Gauges::connections_pending))
+      .Figure("failed", last ? Grouped(failed) : absent, failed > 0 ? Style::kBad : Style::kPlain)
+      .Figure("lost", last ? Grouped(lost) : absent, lost > 0 ? Style::kBad : Style::kPlain)
+      .Into(&block);
+  Row("requests/s", width)
+      .Figure("offered", rate(&v1::Counters::requests_due))
+      .Figure("done", rate(&v1::Counters::requests_answered), Style::kBold)
+      .Figure("outstanding", gauge(&v1::Gauges::requests_outstanding))
+      .Figure("backlog", gauge(&v1::Gauges::requests_backlog))
+      .Into(&block);
+  Row("latency", width)
+      .Figure("p50", latency(&v1::Snapshot::latency, &v1::Percentiles::p50_us))
+      .Figure("p90", latency(&v1::Snapshot::latency, &v1::Percentiles::p90_us))
+      .Figure("p99", latency(&v1::Snapshot::latency, &v1::Percentiles::p99_us), Style::kBold)
+      .Figure("max", latency(&v1::Snapshot::latency, &v1::Percentiles::max_us))
+      .Into(&block);
+  Row("", width)
+      .Figure("service time p99", latency(&v1::Snapshot::service_time, &v1::Percentiles::p99_us))
+      .Figure("schedule lag p99", latency(&v1::Snapshot::schedule_lag, &v1::Percentiles::p99_us))
+      .Into(&block);
+  Row("errors", width).Text(ErrorsText(state), state.errors().empty() ? Style::kPlain : Style::kBad).Into(&block);
 
   std::vector<Line> tail;
   if (last && !last->missing_agents().empty()) {
-    tail.push_back(Row("missing")
-                       .Text(Printable(absl::StrCat("no figures from ", absl::StrJoin(last->missing_agents(), ", "))),
-                             Style::kWarning)
-                       .Take());
+    Row("missing", width)
+        .Text(Printable(absl::StrCat("no figures from ", absl::StrJoin(last->missing_agents(), ", "))), Style::kWarning)
+        .Into(&tail);
   }
   const auto& events = state.run().events();
   for (int i = std::max(0, events.size() - static_cast<int>(kEventsShown)); i < events.size(); ++i) {
-    tail.push_back(Row(tail.empty() || i == events.size() - static_cast<int>(kEventsShown) || i == 0 ? "events" : "")
-                       .Text(EventText(events[i]), EventStyle(events[i]))
-                       .Take());
+    Row(tail.empty() || i == events.size() - static_cast<int>(kEventsShown) || i == 0 ? "events" : "", width)
+        .Text(EventText(events[i]), EventStyle(events[i]))
+        .Into(&tail);
   }
 
   std::vector<Line> nodes = Nodes(state);

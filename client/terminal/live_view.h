@@ -45,7 +45,8 @@ std::string StageName(const v1::TestSpec& test, uint32_t stage);
 std::string EventText(const v1::Event& event);
 Style EventStyle(const v1::Event& event);
 
-// The redrawn block, at most `height` lines; lines are not cut to `width`, which only sizes the progress bar.
+// The redrawn block, at most `height` lines; figures that do not fit into `width` go to a further
+// line, longer texts are not cut.
 std::vector<Line> LiveBlock(const LiveState& state, size_t width, size_t height);
 // One line for the last snapshot, for outputs that are no terminal.
 std::string PlainLine(const LiveState& state);

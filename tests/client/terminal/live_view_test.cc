@@ -36,7 +36,8 @@ TEST(LiveView, ShowsEverythingOfASecond) {
       Texts(LiveBlock(state, 80, 40)),
       ElementsAre("smoke-20261124-204033   running   ramp 0 -> 100k (stage 1 of 2)",
                   "[=======>                      ]  25 %   0:30 elapsed, 1:30 left",
-                  "connections   target 75,000   established 74,998   pending 2   failed 2   lost 1",
+                  // On one line, the last figure would be cut: 80 columns show 79.
+                  "connections   target 75,000   established 74,998   pending 2   failed 2", "              lost 1",
                   "requests/s    offered 19,998   done 19,990   outstanding 6   backlog 2",
                   "latency       p50 1.00 ms   p90 1.00 ms   p99 20.0 ms   max 20.0 ms",
                   "              service time p99 20.0 ms   schedule lag p99 50 us",
@@ -45,6 +46,18 @@ TEST(LiveView, ShowsEverythingOfASecond) {
                   "node1       37,499       9,995  20.0 ms            37,499",
                   "node2            -           -        -                 -", "missing       no figures from host2",
                   "events        12.3 s  error  host1 worker 2: died of signal 9"));
+}
+
+TEST(LiveView, OnANarrowTerminalFiguresGoToFurtherLinesAndTheBarGivesWay) {
+  LiveState state;
+  state.Take(SampleRun());
+  state.Take(SampleSnapshot(29));
+  const auto lines = Texts(LiveBlock(state, 40, 40));
+  EXPECT_EQ(lines[1], " 25 %   0:30 elapsed, 1:30 left");
+  EXPECT_EQ(lines[2], "connections   target 75,000");
+  EXPECT_EQ(lines[3], "              established 74,998");
+  EXPECT_EQ(lines[4], "              pending 2   failed 2");
+  EXPECT_EQ(lines[5], "              lost 1");
 }
 
 TEST(LiveView, ShowsAbsentAndNotZeroBeforeTheFirstSecond) {
@@ -113,7 +126,7 @@ TEST(LiveView, ManyNodesAreCutToTheTerminalAndCounted) {
   }
   state.Take(run);
   state.Take(SampleSnapshot(1));
-  const auto lines = Texts(LiveBlock(state, 80, 12));
+  const auto lines = Texts(LiveBlock(state, 100, 12));
   ASSERT_EQ(lines.size(), 12u);
   EXPECT_THAT(lines[8], HasSubstr("node1"));
   EXPECT_EQ(lines[11], "and 997 more nodes");
