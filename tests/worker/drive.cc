@@ -1,6 +1,7 @@
 // A developer's tool: drives real workers by hand, without agent and coordinator, and prints a line a second.
-//   worker_drive WORKER_PROGRAM WORKERS CONNECTIONS RAMP_S HOLD_S TOTAL_RATE tcp|mcp SOURCES ENDPOINT...
-// SOURCES: how many of 127.0.0.2, 127.0.0.3, ... to bind; 0: the kernel chooses.
+//   worker_drive WORKER_PROGRAM BACKEND WORKERS CONNECTIONS RAMP_S HOLD_S RATE tcp|mcp SOURCES ENDPOINT...
+// BACKEND: auto, io_uring or epoll. RATE: requests a second in all; 0: closed model without a pause, which asks for all
+// there is. SOURCES: how many of 127.0.0.2, 127.0.0.3, ... to bind; 0: the kernel chooses.
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -47,39 +48,40 @@ void Print(uint32_t elapsed_s, const Second& second) {
 v1::WorkerPlan PlanOf(int argc, char** argv, uint32_t workers) {
   v1::WorkerPlan plan;
   plan.set_worker_count(workers);
-  const auto connections = std::strtoull(argv[3], nullptr, 10);
+  const auto connections = std::strtoull(argv[4], nullptr, 10);
   plan.set_connections_max(connections / workers + 1);
   v1::Stage* ramp = plan.mutable_load()->add_connections();
-  ramp->mutable_duration()->set_seconds(std::strtoll(argv[4], nullptr, 10));
+  ramp->mutable_duration()->set_seconds(std::strtoll(argv[5], nullptr, 10));
   ramp->set_to_connections(connections);
   v1::Stage* hold = plan.mutable_load()->add_connections();
-  hold->mutable_duration()->set_seconds(std::strtoll(argv[5], nullptr, 10));
+  hold->mutable_duration()->set_seconds(std::strtoll(argv[6], nullptr, 10));
   hold->set_to_connections(connections);
   v1::RequestsSpec* requests = plan.mutable_load()->mutable_requests();
-  requests->set_model(v1::REQUEST_MODEL_OPEN);
-  requests->set_rate_scope(v1::RATE_SCOPE_TOTAL);
-  requests->set_rate_per_s(std::strtod(argv[6], nullptr));
-  plan.set_protocol(std::string(argv[7]) == "mcp" ? v1::PROTOCOL_MCP_TCP : v1::PROTOCOL_TCP);
-  for (int i = 0; i < std::atoi(argv[8]); ++i) {
+  const double rate = std::strtod(argv[7], nullptr);
+  requests->set_model(rate > 0 ? v1::REQUEST_MODEL_OPEN : v1::REQUEST_MODEL_CLOSED);
+  if (rate > 0) requests->set_rate_scope(v1::RATE_SCOPE_TOTAL);
+  requests->set_rate_per_s(rate);
+  plan.set_protocol(std::string(argv[8]) == "mcp" ? v1::PROTOCOL_MCP_TCP : v1::PROTOCOL_TCP);
+  for (int i = 0; i < std::atoi(argv[9]); ++i) {
     plan.mutable_load()->add_source_addresses("127.0.0." + std::to_string(i + 2));
   }
-  for (int i = 9; i < argc; ++i) plan.add_endpoints(argv[i]);
+  for (int i = 10; i < argc; ++i) plan.add_endpoints(argv[i]);
   return plan;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 10) {
+  if (argc < 11) {
     (void)std::fputs("see the head of tests/worker/drive.cc\n", stderr);
     return 2;
   }
-  const auto count = static_cast<uint32_t>(std::strtoul(argv[2], nullptr, 10));
+  const auto count = static_cast<uint32_t>(std::strtoul(argv[3], nullptr, 10));
   v1::WorkerPlan plan = PlanOf(argc, argv, count);
   std::deque<WorkerProcess> workers;
   for (uint32_t i = 0; i < count; ++i) {
     plan.set_worker_index(i);
-    workers.emplace_back(argv[1]);
+    workers.emplace_back(argv[1], 0, argv[2]);
     if (!workers.back().SendPlan(plan)) return 4;
     const auto ready = workers.back().Next(std::chrono::seconds(10));
     if (!ready.has_value() || !ready->ready().error().empty()) {

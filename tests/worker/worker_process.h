@@ -50,11 +50,11 @@ inline std::optional<int> WaitFor(pid_t pid, std::chrono::milliseconds longest) 
 
 class WorkerProcess {
  public:
-  explicit WorkerProcess(const std::string& program, rlim_t descriptors = 0) {
+  explicit WorkerProcess(const std::string& program, rlim_t descriptors = 0, const std::string& backend = "auto") {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return;
     fd_ = ends[0];
-    pid_ = StartProgram({program, "--control-fd", "3"}, ends[1], descriptors);
+    pid_ = StartProgram({program, "--control-fd", "3", "--backend", backend}, ends[1], descriptors);
     close(ends[1]);
   }
   ~WorkerProcess() {
