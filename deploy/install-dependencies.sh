@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Installs what Loadstar needs on Debian 12: the packages of deploy/packages.txt, and with --tests also buf (from npm,
+# Installs what Loadstar needs on Debian 12: the packages of deploy/packages.txt, and with --lint also buf (from npm,
 # pinned in tests/tools/). Does nothing, quickly, when everything is there.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: deploy/install-dependencies.sh [--tests] [--check | --authorize]
+usage: deploy/install-dependencies.sh [--lint] [--check | --authorize]
 
-  --tests   also install what only the tests need: buf, through npm (npm itself from Debian when it is missing)
+  --lint    also install what only tests/lint.sh needs: buf, through npm (npm itself from Debian when it is missing, which
+            brings some 360 packages with it)
   --check   install nothing; say what is missing and exit 1 when something is
   --authorize
             install nothing; when packages are missing and this user is not root, let sudo ask for the password now, on the
@@ -17,12 +18,12 @@ TEXT
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 list=$root/deploy/packages.txt
-with_tests=false
+with_lint=false
 check_only=false
 authorize_only=false
 for argument in "$@"; do
   case $argument in
-    --tests) with_tests=true ;;
+    --lint) with_lint=true ;;
     --check) check_only=true ;;
     --authorize) authorize_only=true ;;
     -h | --help) usage; exit 0 ;;
@@ -96,7 +97,7 @@ install_packages() {
 mapfile -t packages < <(sed -e 's/#.*//' -e 's/[[:space:]]//g' -e '/^$/d' "$list")
 install_packages "${packages[@]}"
 
-if $with_tests; then
+if $with_lint; then
   tools=$root/tests/tools
   command -v npm >/dev/null || install_packages nodejs npm
   # npm writes this file last, so that an interrupted installation is done again.

@@ -67,7 +67,7 @@ buf=tests/tools/node_modules/.bin/buf
 if [ -x "$buf" ]; then
   check "buf lint" "$buf" lint proto
 else
-  echo "buf lint: FAILED: buf is not installed; run deploy/install-dependencies.sh --tests"
+  echo "buf lint: FAILED: buf is not installed; run deploy/install-dependencies.sh --lint"
   status=1
 fi
 exit "$status"

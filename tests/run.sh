@@ -7,7 +7,7 @@ usage() {
 usage: tests/run.sh [--all | --quick] [--stage NAME]...
 
 Stages, in this order (by default those with a star):
-* install   Debian packages, buf from npm
+* install   Debian packages; buf from npm, unless other stages were chosen and lint is not among them
 * lint      buf, clang-format, shellcheck
 * build     release build of everything
 * asan      unit tests and simulation under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -130,9 +130,12 @@ configure_and_build() {
 ninja_targets() { ninja -C "build/$1" -t targets all 2>/dev/null | sed -n 's/: phony$//p' | grep -E "$2" | grep -Ev "^cmake_|/"; }
 
 stage_install() {
+  # npm's packages outnumber all others together by far: nobody is to wait for them who does not lint.
+  local what=()
+  [[ "${stages[*]}" != install && " ${stages[*]} " != *' lint '* ]] || what=(--lint)
   # sudo asks on the terminal, which only a process in its foreground may do: not one that timeout put in a group of its own.
-  bounded --foreground 600 deploy/install-dependencies.sh --tests --authorize || return 1
-  bounded --foreground 1200 deploy/install-dependencies.sh --tests </dev/null
+  bounded --foreground 600 deploy/install-dependencies.sh "${what[@]}" --authorize || return 1
+  bounded --foreground 1200 deploy/install-dependencies.sh "${what[@]}" </dev/null
 }
 
 stage_lint() { bounded 600 tests/lint.sh; }
