@@ -79,6 +79,18 @@ if setarch -R true 2>/dev/null; then fixed_layout=(setarch -R); fi
 budget=0
 [ "${CI:-}" != true ] || budget=${LOADSTAR_TIME_BUDGET_S:-3600}
 
+# The command that runs in a process group of its own, which a terminal's Ctrl-C does not reach.
+child=''
+interrupted() {
+  trap '' INT TERM
+  if [ -n "$child" ]; then
+    kill -TERM "$child" 2>/dev/null
+    wait "$child" 2>/dev/null
+  fi
+  exit 130
+}
+trap interrupted INT TERM
+
 # bounded [--foreground] SECONDS COMMAND...: ends the command and its children when it takes longer, or when the budget is
 # used up. With --foreground the command may ask on the terminal, and its children outlive the limit.
 bounded() {
@@ -93,8 +105,20 @@ bounded() {
     limit=$((left > 1 ? left : 1))
     capped=true
   fi
-  timeout "${options[@]}" "$limit" "$@"
-  status=$?
+  if [ "${options[-1]}" = --foreground ]; then
+    timeout "${options[@]}" "$limit" "$@"
+    status=$?
+  else
+    # In a process group of its own, so that the limit and an interrupt end the command's children too. Job control, for
+    # otherwise a background command ignores SIGINT, and with it every program under test.
+    set -m
+    timeout "${options[@]}" "$limit" "$@" &
+    child=$!
+    set +m
+    wait "$child"
+    status=$?
+    child=''
+  fi
   # timeout tells 124 when it ended the command, 137 when that took SIGKILL; before the limit, 137 is another's doing.
   if $capped && { [ "$status" -eq 124 ] || { [ "$status" -eq 137 ] && [ $((SECONDS - began)) -ge "$limit" ]; }; }; then
     out_of_time=true
