@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "lib/net/loop.h"
+#include "lib/os/limits.h"
 
 namespace loadstar::net {
 namespace {
@@ -781,6 +782,10 @@ TEST_P(LoopTest, OnlyStreamSocketsAreAdopted) {
 
 TEST_P(LoopTest, ThousandsOfSocketsComeTalkAndGoAndTheirIdsAreDense) {
   constexpr uint32_t kPairs = 2000;
+  // Both ends of a pair are this process's, and a login begins with 1024 descriptors.
+  const absl::StatusOr<os::DescriptorLimit> limit = os::RaiseDescriptorLimit();
+  ASSERT_TRUE(limit.ok()) << limit.status();
+  ASSERT_GT(limit->soft, 2 * kPairs) << "the hard limit of descriptors (ulimit -Hn) is too low for this test";
   Start(LoopOptions{.max_sockets = 2 * kPairs + 1});
   server->prepare = [](End* end) { end->on_received = [end] { EXPECT_TRUE(end->loop->Send(end->id, end->chunk)); }; };
   for (int round = 0; round < 2; ++round) {
