@@ -91,6 +91,7 @@ absl::Status Supervisor::Spawn(uint32_t index) {
       ServingCommandLine(options_, {.index = index, .state_fd = state_->fd(), .control_fd = theirs.get()});
   words.insert(words.begin(), "loadstar-target");
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) {
     argv.push_back(word.data());
   }
@@ -126,7 +127,7 @@ absl::Status Supervisor::Spawn(uint32_t index) {
 
 absl::Status Supervisor::Start() {
   for (uint32_t i = 0; i < options_.processes; ++i) {
-    if (const absl::Status spawned = Spawn(i); !spawned.ok()) {
+    if (absl::Status spawned = Spawn(i); !spawned.ok()) {
       Stop();
       return spawned;
     }
