@@ -74,7 +74,8 @@ absl::Status UringLoop::Start() {
     reason_ = "the kernel does not defer task work (before 6.1)";
     params = {};
     params.flags = kAlways | IORING_SETUP_COOP_TASKRUN;
-    params.cq_entries = kCompletions;
+    // Without deferring, completions come at every system call and not only when they are asked for.
+    params.cq_entries = std::max(kCompletions, 2 * options_.max_sockets);
     error = -io_uring_queue_init_params(kSubmissions, &ring_, &params);
   }
   if (error != 0) {
@@ -580,10 +581,10 @@ void UringLoop::Turn(int64_t wait_ns) {
   const unsigned first = *ring_.cq.khead;
   const unsigned end = resolved_to_;
   for (unsigned place = first; place != end; ++place) {
-    const io_uring_cqe& completion = ring_.cq.cqes[place & *ring_.cq.kring_mask];
+    const io_uring_cqe completion = ring_.cq.cqes[place & *ring_.cq.kring_mask];
+    io_uring_smp_store_release(ring_.cq.khead, place + 1);  // its place is free for what comes while it is handled
     HandleCompletion(completion.user_data, completion.res, completion.flags);
   }
-  io_uring_smp_store_release(ring_.cq.khead, end);
 }
 
 void UringLoop::HandleCompletion(uint64_t user_data, int result, uint32_t flags) {
