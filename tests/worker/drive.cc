@@ -119,5 +119,29 @@ int main(int argc, char** argv) {
   }
   std::puts("whole (gauges are meaningless here):");
   Print(0, whole);
+  // The hold without its first and last second, for benches.
+  const auto first = static_cast<uint32_t>(std::strtoul(argv[5], nullptr, 10)) + 1;
+  const auto last = first + static_cast<uint32_t>(std::strtoul(argv[6], nullptr, 10)) - 2;
+  FiguresMerger held;
+  double cpu_s = 0;
+  uint64_t rss = 0;
+  for (uint32_t s = first; s < last; ++s) {
+    v1::LoadFigures figures;
+    seconds[s].figures.ToProto(&figures);
+    if (!held.AddLater(figures)) return 4;
+    cpu_s += static_cast<double>(seconds[s].cpu_ns) / 1e9;
+    rss = std::max(rss, seconds[s].rss);
+  }
+  const auto requests = static_cast<double>(held.counters().requests_answered());
+  const auto ms = [](const loadstar::metrics::Histogram& histogram, double quantile) {
+    return static_cast<double>(histogram.ValueAtQuantile(quantile)) / 1e3;
+  };
+  std::printf(
+      "{\"requests\": %.0f, \"due\": %lu, \"seconds\": %u, \"requests_per_s\": %.1f, \"cpu_us_per_request\": %.3f, "
+      "\"cpu_share\": %.3f, \"rss_bytes\": %lu, \"latency_p50_ms\": %.3f, \"latency_p99_ms\": %.3f, "
+      "\"lag_p99_ms\": %.3f, \"failed\": %lu}\n",
+      requests, held.counters().requests_due(), last - first, requests / (last - first), cpu_s / requests * 1e6,
+      cpu_s / (last - first), rss, ms(held.latency(), 0.5), ms(held.latency(), 0.99), ms(held.schedule_lag(), 0.99),
+      held.counters().requests_failed());
   return 0;
 }
