@@ -74,7 +74,7 @@ struct AgentCore::State {
   WorkerId last_worker = 0;
   v1::HostFacts host;
   v1::Capacity capacity;
-  bool host_changed = false;
+  bool host_read = false;  // since the coordinator was told
   std::map<std::string, std::unique_ptr<RunMachine>> runs;
   std::set<std::string> deployments;
   std::map<std::string, std::string> teardowns;  // command -> deployment
@@ -98,7 +98,7 @@ void AgentCore::State::Take(const SessionUp&, const Turn& turn) {
   *hello->mutable_capacity() = capacity;
   for (const auto& [id, run] : runs) hello->add_active_runs(id);
   for (const std::string& name : deployments) hello->add_deployments(name);
-  host_changed = false;
+  host_read = false;
   turn.Do(std::move(send));
 }
 
@@ -166,8 +166,11 @@ void AgentCore::State::Heartbeat(const Turn& turn) {
     heartbeat->set_clock_offset_ns(clock.offset_ns());
     heartbeat->set_clock_uncertainty_ns(clock.uncertainty_ns());
   }
-  if (host_changed) *heartbeat->mutable_host() = host;
-  host_changed = false;
+  if (host_read) {
+    *heartbeat->mutable_host() = host;
+    *heartbeat->mutable_capacity() = capacity;
+  }
+  host_read = false;
   turn.Do(std::move(send));
   next_heartbeat_ns = turn.now_ns + (clock.count() < kFirstHeartbeats ? kFirstHeartbeatsEveryNs : kHeartbeatEveryNs);
 }
@@ -280,9 +283,13 @@ void AgentCore::State::Take(NodesObserved& input, const Turn&) {
 }
 
 void AgentCore::State::Take(HostRead& input, const Turn&) {
-  host_changed = host_changed || host.SerializeAsString() != input.host.SerializeAsString();
   host = std::move(input.host);
   capacity = std::move(input.capacity);
+  // The workers' last samples are a second or so behind the reading: during a ramp that errs on the safe side.
+  uint64_t held = 0;
+  for (const auto& [id, run] : runs) held += run->ConnectionsHeld();
+  capacity.set_connections(capacity.connections() + held);
+  host_read = true;
 }
 
 // ---- The end of a turn

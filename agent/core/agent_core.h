@@ -52,7 +52,7 @@ struct NodesObserved {
   uint32_t elapsed_s;
   std::vector<v1::NodeFigures> nodes;
 };
-// New facts of the host.
+// The host was read: what it is, and what it could hold on top of the connections that it has.
 struct HostRead {
   v1::HostFacts host;
   v1::Capacity capacity;

@@ -50,6 +50,8 @@ class RunMachine {
   bool Has(WorkerId worker) const { return workers_.count(worker) > 0; }
   // The number of the report of RunFinished; only in DONE. None when the preparation failed: its result said it.
   std::optional<uint64_t> finished_report() const { return finished_report_; }
+  // What its workers hold by their last samples.
+  uint64_t ConnectionsHeld() const { return seconds_.ConnectionsHeld(); }
 
   absl::Status Start(int64_t start_unix_ns, const Turn& turn);
   absl::Status Update(const v1::UpdateRun& update, const Turn& turn);

@@ -70,6 +70,14 @@ bool RunSeconds::Add(uint32_t index, const v1::WorkerSample& sample) {
   return true;
 }
 
+uint64_t RunSeconds::ConnectionsHeld() const {
+  uint64_t held = 0;
+  for (const Worker& worker : workers_) {
+    if (worker.live) held += worker.gauges.connections_established() + worker.gauges.connections_pending();
+  }
+  return held;
+}
+
 void RunSeconds::AddNodes(uint32_t k, std::vector<v1::NodeFigures> nodes) {
   if (k < next_) return;
   // Past the last second of the last worker nothing is under load any more.

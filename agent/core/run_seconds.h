@@ -47,6 +47,8 @@ class RunSeconds {
   // Every worker has ended and every second is reported.
   bool Through() const { return live_ == 0 && seconds_.empty(); }
   uint32_t next_second() const { return next_; }
+  // Connections of the workers that have not ended, by their last samples: established and being established.
+  uint64_t ConnectionsHeld() const;
   // When Report may have something by patience alone, since the start, ns.
   int64_t NextInstant() const;
 

@@ -24,12 +24,6 @@ uint32_t Cores() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
-// |a - b| as a share of the larger is at least a tenth.
-bool Apart(uint64_t a, uint64_t b) {
-  const uint64_t larger = std::max(a, b);
-  return larger - std::min(a, b) > larger / 10;
-}
-
 uint64_t Less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
 }  // namespace
@@ -92,16 +86,6 @@ v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use) {
     capacity.set_binding_limit(least->second);
   }
   return capacity;
-}
-
-bool DiffersWorthTelling(const v1::HostFacts& before, const v1::HostFacts& now) {
-  v1::HostFacts steady = now;
-  steady.set_memory_available_bytes(before.memory_available_bytes());
-  steady.set_time_wait(before.time_wait());
-  if (steady.SerializeAsString() != before.SerializeAsString()) return true;
-  constexpr uint64_t kFewTimeWaits = 1'000;
-  return Apart(before.memory_available_bytes(), now.memory_available_bytes()) ||
-         (std::max(before.time_wait(), now.time_wait()) > kFewTimeWaits && Apart(before.time_wait(), now.time_wait()));
 }
 
 }  // namespace loadstar::agent

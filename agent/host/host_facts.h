@@ -26,10 +26,8 @@ inline constexpr uint64_t kTcpMemoryPerConnection = 2 * 4096;
 v1::HostFacts ReadHostFacts(const os::Proc& proc, const os::DescriptorLimit& limit);
 HostUse ReadHostUse(const os::Proc& proc);
 
-// Pure. Assumes that both ends of a connection may be on this host (two descriptors each), which is never too much.
+// Pure. What could be opened on top of what is in use. Assumes that both ends of a connection may be on this host (two
+// descriptors each), which is never too much.
 v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use);
-
-// Pure. Whether the difference is worth telling: what is configured counts always, what fluctuates from a tenth on.
-bool DiffersWorthTelling(const v1::HostFacts& before, const v1::HostFacts& now);
 
 }  // namespace loadstar::agent

@@ -1,14 +1,13 @@
 #include "agent/host/host_monitor.h"
 
-#include <chrono>
 #include <utility>
 
 #include "agent/host/host_facts.h"
 
 namespace loadstar::agent {
 
-HostMonitor::HostMonitor(os::Proc proc, os::DescriptorLimit limit, Sink sink)
-    : proc_(std::move(proc)), limit_(limit), sink_(std::move(sink)) {
+HostMonitor::HostMonitor(os::Proc proc, os::DescriptorLimit limit, Sink sink, std::chrono::milliseconds every)
+    : proc_(std::move(proc)), limit_(limit), sink_(std::move(sink)), every_(every) {
   first_host_ = ReadHostFacts(proc_, limit_);
   first_capacity_ = ComputeCapacity(first_host_, ReadHostUse(proc_));
   thread_ = std::thread([this] { Run(); });
@@ -24,16 +23,12 @@ HostMonitor::~HostMonitor() {
 }
 
 void HostMonitor::Run() {
-  constexpr std::chrono::seconds kEvery{10};
-  v1::HostFacts told = first_host_;
   std::unique_lock lock(mutex_);
-  while (!stopped_.wait_for(lock, kEvery, [&] { return stopping_; })) {
+  while (!stopped_.wait_for(lock, every_, [&] { return stopping_; })) {
     lock.unlock();
-    const v1::HostFacts host = ReadHostFacts(proc_, limit_);
-    if (DiffersWorthTelling(told, host)) {
-      told = host;
-      sink_(HostRead{.host = host, .capacity = ComputeCapacity(host, ReadHostUse(proc_))});
-    }
+    v1::HostFacts host = ReadHostFacts(proc_, limit_);
+    v1::Capacity capacity = ComputeCapacity(host, ReadHostUse(proc_));
+    sink_(HostRead{.host = std::move(host), .capacity = std::move(capacity)});
     lock.lock();
   }
 }

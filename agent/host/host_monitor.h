@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -11,11 +12,13 @@
 
 namespace loadstar::agent {
 
-// Reads the host's figures every 10 s on a thread of its own and hands them to the sink when they changed enough
-// (DiffersWorthTelling). The first reading is taken by the constructor and is the caller's to use.
+// Reads the host's figures on a thread of its own and hands each reading to the sink: a plan is never made with figures
+// that are older than `every` and a heartbeat. The first reading is taken by the constructor and is the caller's to
+// use.
 class HostMonitor {
  public:
-  HostMonitor(os::Proc proc, os::DescriptorLimit limit, Sink sink);
+  HostMonitor(os::Proc proc, os::DescriptorLimit limit, Sink sink,
+              std::chrono::milliseconds every = std::chrono::seconds(5));
   ~HostMonitor();
 
   const v1::HostFacts& first_host() const { return first_host_; }
@@ -28,6 +31,7 @@ class HostMonitor {
   const os::Proc proc_;
   const os::DescriptorLimit limit_;
   const Sink sink_;
+  const std::chrono::milliseconds every_;
   v1::HostFacts first_host_;
   v1::Capacity first_capacity_;
 

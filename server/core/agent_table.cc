@@ -10,6 +10,15 @@ uint64_t AgentEntry::cursor() const {
   return it == cursors.end() ? 0 : it->second;
 }
 
+void AgentEntry::Take(const v1::Heartbeat& heartbeat) {
+  if (heartbeat.has_clock_offset_ns()) {
+    clock_offset_ns = heartbeat.clock_offset_ns();
+    clock_uncertainty_ns = heartbeat.clock_uncertainty_ns();
+  }
+  if (heartbeat.has_host()) *hello.mutable_host() = heartbeat.host();
+  if (heartbeat.has_capacity()) *hello.mutable_capacity() = heartbeat.capacity();
+}
+
 bool IsName(const std::string& name) {
   if (name.empty() || name.size() > 63 || name[0] == '-') return false;
   for (const char c : name) {

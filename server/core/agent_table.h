@@ -16,7 +16,9 @@ namespace loadstar::server {
 
 // One agent. It is connected while `session` is set.
 struct AgentEntry {
-  v1::AgentHello hello;  // of the newest session; only the name is set when it was not seen since the coordinator began
+  // Of the newest session, with the host and its capacity as last told; only the name is set when it was not seen since
+  // the coordinator began.
+  v1::AgentHello hello;
   std::optional<SessionId> session;
   absl::Time last_seen;  // when its session last said anything, or when the coordinator began
   std::optional<int64_t> clock_offset_ns;
@@ -26,6 +28,8 @@ struct AgentEntry {
 
   bool connected() const { return session.has_value(); }
   uint64_t cursor() const;
+  // What it says of its clock and its host replaces what was known.
+  void Take(const v1::Heartbeat& heartbeat);
 };
 
 // Bounded: kMaxAgents names, kMaxInstances cursors of each.

@@ -159,11 +159,7 @@ void CoordinatorCore::State::Take(const SessionSaid& input, const Turn& turn) {
   agent->last_seen = turn.now;
   if (input.message.has_heartbeat()) {
     const v1::Heartbeat& heartbeat = input.message.heartbeat();
-    if (heartbeat.has_clock_offset_ns()) {
-      agent->clock_offset_ns = heartbeat.clock_offset_ns();
-      agent->clock_uncertainty_ns = heartbeat.clock_uncertainty_ns();
-    }
-    if (heartbeat.has_host()) *agent->hello.mutable_host() = heartbeat.host();
+    agent->Take(heartbeat);
     SendToAgent reply{input.session, {}};
     reply.message.mutable_heartbeat_reply()->set_agent_monotonic_ns(heartbeat.sent_monotonic_ns());
     reply.message.mutable_heartbeat_reply()->set_coordinator_unix_ns(absl::ToUnixNanos(turn.now));

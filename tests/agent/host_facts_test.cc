@@ -3,9 +3,15 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
+
+#include "agent/host/host_monitor.h"
+#include "agent/inbox.h"
+#include "lib/os/clock.h"
 
 namespace loadstar::agent {
 namespace {
@@ -75,21 +81,24 @@ TEST_F(HostFactsTest, WhatCannotBeReadIsNoLimit) {
   EXPECT_EQ(capacity.per_address_pair(), 0u);
 }
 
-TEST_F(HostFactsTest, TellsConfigurationAlwaysAndFluctuationFromATenthOn) {
-  const v1::HostFacts before = Read();
-  v1::HostFacts now = before;
-  EXPECT_FALSE(DiffersWorthTelling(before, now));
-  now.set_memory_available_bytes(before.memory_available_bytes() / 100 * 95);
-  now.set_time_wait(900);
-  EXPECT_FALSE(DiffersWorthTelling(before, now));
-  now.set_memory_available_bytes(before.memory_available_bytes() / 100 * 85);
-  EXPECT_TRUE(DiffersWorthTelling(before, now));
-  now = before;
-  now.set_somaxconn(128);
-  EXPECT_TRUE(DiffersWorthTelling(before, now));
-  now = before;
-  now.set_time_wait(50'000);
-  EXPECT_TRUE(DiffersWorthTelling(before, now));
+TEST_F(HostFactsTest, MonitorHandsOnEveryReadingWithItsCapacity) {
+  Put("sys/net/ipv4/tcp_mem", "100000\t200000\t400000000\n");
+  Inbox inbox(1'024);
+  HostMonitor monitor(
+      os::Proc(root_), {.soft = 1024, .hard = 20'000}, [&](Input input) { inbox.Push(std::move(input)); },
+      std::chrono::milliseconds(10));
+  EXPECT_EQ(monitor.first_capacity().binding_limit(), "memory");
+  Put("sys/fs/file-max", "100000\n");
+  const int64_t until = os::MonotonicNs() + 10'000'000'000;
+  std::vector<Input> inputs;
+  v1::Capacity capacity;
+  while (capacity.binding_limit() != "descriptors" && os::MonotonicNs() < until && inbox.Take(until, &inputs)) {
+    capacity = std::get<HostRead>(inputs.back()).capacity;
+    EXPECT_EQ(std::get<HostRead>(inputs.back()).host.somaxconn(), 4'096u);
+  }
+  EXPECT_EQ(capacity.binding_limit(), "descriptors");
+  EXPECT_EQ(capacity.connections(), (100'000u - 2'048u) / 2);
+  inbox.Close();
 }
 
 TEST(HostFacts, ThisHostHasACapacity) {

@@ -70,6 +70,7 @@ struct Fleet::AgentHost {
   std::string name;
   int64_t monotonic_base = 0;
   uint64_t life = 0;
+  uint64_t readings = 0;  // of its host
   std::unique_ptr<Spill> spill;
   std::unique_ptr<agent::AgentCore> core;
   std::shared_ptr<Session> session;
@@ -315,18 +316,35 @@ void Fleet::StartAgent(int agent) {
   options.instance_id = absl::StrCat(host.name, "-", host.life);
   options.version = "sim";
   options.outbox_memory_bytes = options_.outbox_memory_bytes;
-  v1::HostFacts facts;
-  facts.set_hostname(host.name);
-  facts.set_cores(2);
-  v1::Capacity capacity;
-  capacity.set_connections(50'000);
-  capacity.set_per_worker(10'000);
-  capacity.set_per_address_pair(14'000);
-  capacity.set_binding_limit("descriptors");
   std::vector<std::string> adopted;
   for (const auto& [deployment, nodes] : host.nodes) adopted.push_back(deployment);
-  host.core = std::make_unique<agent::AgentCore>(options, host.spill.get(), facts, capacity, adopted);
+  const agent::HostRead read = HostOf(agent);
+  host.core = std::make_unique<agent::AgentCore>(options, host.spill.get(), read.host, read.capacity, adopted);
   Dial(agent, random_.Between(0, 200) * kMs);
+  ReadHostAgain(agent);
+}
+
+agent::HostRead Fleet::HostOf(int agent) const {
+  const AgentHost& host = *hosts_[static_cast<size_t>(agent)];
+  agent::HostRead read;
+  read.host.set_hostname(host.name);
+  read.host.set_cores(2);
+  read.capacity.set_connections(20'000 + host.readings * 7'919 % 60'000);
+  read.capacity.set_per_worker(10'000);
+  read.capacity.set_per_address_pair(14'000);
+  read.capacity.set_binding_limit("descriptors");
+  return read;
+}
+
+void Fleet::ReadHostAgain(int agent) {
+  if (scheduler_.now() >= kHostsChangeUntilNs) return;
+  scheduler_.After(5 * kSecond, [this, agent, life = hosts_[static_cast<size_t>(agent)]->life] {
+    AgentHost& host = *hosts_[static_cast<size_t>(agent)];
+    if (host.life != life || host.core == nullptr) return;
+    ++host.readings;
+    AgentInput(agent, HostOf(agent));
+    ReadHostAgain(agent);
+  });
 }
 
 void Fleet::CrashAgent(int agent, int64_t down_ns) {

@@ -43,6 +43,8 @@ struct FleetOptions {
 
 class Fleet {
  public:
+  static constexpr int64_t kHostsChangeUntilNs = 140 * kSecond;
+
   explicit Fleet(const FleetOptions& options);
   ~Fleet();
 
@@ -64,6 +66,8 @@ class Fleet {
 
   std::string NameOf(int agent) const;
   bool Connected(int agent) const;
+  // Its host as last read: what it can hold changes with every reading up to kHostsChangeUntilNs.
+  agent::HostRead HostOf(int agent) const;
   size_t WorkersAlive() const;
   // Nodes up, "DEPLOYMENT/NODE".
   std::set<std::string> NodesUp() const;
@@ -95,6 +99,7 @@ class Fleet {
   void AgentNotices(const std::shared_ptr<Session>& session);
   // The agents' shells.
   void StartAgent(int agent);
+  void ReadHostAgain(int agent);
   void AgentInput(int agent, agent::Input input);
   void CarryOutAgent(int agent, std::vector<agent::Action> actions);
   void ScheduleAgentTick(int agent);

@@ -92,6 +92,7 @@ class History {
     fleet_.scheduler().RunUntil(kRunsEndNs);
     JudgeRuns();
     if (scenario_.deploys) Teardown();
+    fleet_.scheduler().At(kHistoryEndNs - kSecond, [this] { ListAgents(); });
     fleet_.scheduler().RunUntil(kHistoryEndNs);
     JudgeRest();
     broken_.insert(broken_.end(), fleet_.violations().begin(), fleet_.violations().end());
@@ -318,7 +319,19 @@ class History {
     }
     for (int i = 0; i < scenario_.fleet.agents; ++i) {
       if (!fleet_.Connected(i)) Broken(absl::StrCat(fleet_.NameOf(i), " is not connected at the end"));
+      const auto listed = listed_.find(fleet_.NameOf(i));
+      if (listed == listed_.end() || listed->second != fleet_.HostOf(i).capacity.connections()) {
+        Broken(absl::StrCat("the coordinator plans with another capacity than ", fleet_.NameOf(i), " has"));
+      }
     }
+  }
+
+  void ListAgents() {
+    fleet_.Call(v1::ListAgentsRequest(), [this](const server::Reply& reply) {
+      const auto* response = std::get_if<v1::ListAgentsResponse>(&reply.response);
+      if (response == nullptr) return;
+      for (const v1::Agent& agent : response->agents()) listed_[agent.name()] = agent.capacity().connections();
+    });
   }
 
   const Scenario scenario_;
@@ -326,6 +339,7 @@ class History {
   bool deployed_ = false;
   bool torn_down_ = false;
   std::map<std::string, std::string> started_;  // request -> run
+  std::map<std::string, uint64_t> listed_;      // agent -> connections it can hold, as the coordinator says
   std::vector<std::string> broken_;
   std::set<std::string> seen_;
 };

@@ -134,6 +134,50 @@ TEST_F(AgentTest, SaysHelloAndBeatsAfterTheWelcome) {
   EXPECT_TRUE(All<SendToCoordinator>(actions).front().message.has_heartbeat());
 }
 
+TEST_F(AgentTest, ReadingOfTheHostGoesIntoOneHeartbeatAndEveryHello) {
+  const auto beat = [&] {
+    now_ = core_->NextTick();
+    return All<SendToCoordinator>(Do(Tick{})).at(0).message.heartbeat();
+  };
+  Connect();
+  EXPECT_FALSE(beat().has_capacity());
+  HostRead read;
+  read.host.set_cores(4);
+  read.capacity.set_connections(70'000);
+  read.capacity.set_binding_limit("memory");
+  Do(read);
+  const v1::Heartbeat heartbeat = beat();
+  EXPECT_EQ(heartbeat.host().cores(), 4u);
+  EXPECT_EQ(heartbeat.capacity().connections(), 70'000u);
+  EXPECT_EQ(heartbeat.capacity().binding_limit(), "memory");
+  EXPECT_FALSE(beat().has_capacity()) << "nothing new was read";
+  Do(SessionDown{});
+  EXPECT_EQ(All<SendToCoordinator>(Do(SessionUp{})).at(0).message.hello().capacity().connections(), 70'000u);
+}
+
+TEST_F(AgentTest, ConnectionsOfItsWorkersAreNotTakenOffTheCapacityOfItsHost) {
+  const auto capacity = [&] {
+    HostRead read;
+    read.capacity.set_connections(1'000);
+    Do(std::move(read));
+    Do(SessionDown{});
+    return All<SendToCoordinator>(Do(SessionUp{})).at(0).message.hello().capacity().connections();
+  };
+  Run();
+  EXPECT_EQ(capacity(), 1'000u);
+  Connect(2, {"run"});
+  for (const WorkerId worker : {1, 2}) {
+    WorkerSaid said{worker, {}};
+    v1::Gauges* gauges = said.message.mutable_sample()->mutable_figures()->mutable_gauges();
+    gauges->set_connections_established(20);
+    gauges->set_connections_pending(worker);
+    Do(std::move(said));
+  }
+  EXPECT_EQ(capacity(), 1'043u);
+  Do(WorkerExited{1, false, "killed by signal 9"});
+  EXPECT_EQ(capacity(), 1'022u);
+}
+
 TEST_F(AgentTest, DeploymentThatTheCoordinatorDoesNotNameIsTornDown) {
   const auto teardowns = All<Teardown>(Connect(0, {}, {}));
   ASSERT_EQ(teardowns.size(), 1u);

@@ -401,6 +401,42 @@ TEST_F(CoordinatorTest, SecondRunOnAnAgentIsAllowedWhereCapacityPermits) {
   EXPECT_TRUE(StatusOf(Call(Test(50))).ok());
 }
 
+TEST_F(CoordinatorTest, CapacityOfAHeartbeatIsWhatTheNextPlanIsMadeWith) {
+  Hello("a", 1, "i1", {}, 150);
+  const auto beat = [&](uint64_t connections, const std::string& limit) {
+    SessionSaid said{1, {}};
+    v1::Heartbeat* heartbeat = said.message.mutable_heartbeat();
+    heartbeat->mutable_host()->set_cores(4);
+    heartbeat->mutable_capacity()->set_connections(connections);
+    heartbeat->mutable_capacity()->set_per_worker(14'000);
+    heartbeat->mutable_capacity()->set_per_address_pair(14'000);
+    heartbeat->mutable_capacity()->set_binding_limit(limit);
+    return Do(std::move(said));
+  };
+  EXPECT_FALSE(StatusOf(Call(Test(1000))).ok());
+  beat(1'500, "memory");
+  const std::string run = StartedRun(Call(Test(1000))).run_id();
+  const auto listed = All<Reply>(Call(v1::ListAgentsRequest()));
+  const v1::Agent& agent = std::get<v1::ListAgentsResponse>(listed.back().response).agents(0);
+  EXPECT_EQ(agent.capacity().connections(), 1'500u);
+  EXPECT_EQ(agent.capacity().binding_limit(), "memory");
+  EXPECT_EQ(agent.host().cores(), 4u);
+
+  // What shrinks below a run that is under way is no matter of that run, only of the next one.
+  const auto actions = beat(200, "memory");
+  EXPECT_TRUE(Commands(actions).empty());
+  EXPECT_TRUE(All<PutRun>(actions).empty());
+  const absl::Status refused = StatusOf(Call(Test(100)));
+  EXPECT_TRUE(absl::StrContains(refused.message(), "other runs hold up to 1000")) << refused;
+
+  // A heartbeat without a new reading takes nothing away.
+  SessionSaid said{1, {}};
+  said.message.mutable_heartbeat();
+  Do(std::move(said));
+  const auto again = All<Reply>(Call(v1::ListAgentsRequest()));
+  EXPECT_EQ(std::get<v1::ListAgentsResponse>(again.back().response).agents(0).capacity().connections(), 200u);
+}
+
 TEST_F(CoordinatorTest, ValidateSaysWhatStartTestWouldRefuse) {
   Hello("a", 1, "i1", {}, 150);
   v1::TestSpec test = Test(1000).test;
