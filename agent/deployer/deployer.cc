@@ -4,7 +4,6 @@
 #include <google/protobuf/util/message_differencer.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -29,12 +28,14 @@
 #include "lib/os/files.h"
 #include "lib/os/ports.h"
 #include "lib/os/subprocess.h"
+#include "lib/os/wait_set.h"
 #include "spdlog/spdlog.h"
 
 namespace loadstar::agent {
 namespace {
 
 constexpr int64_t kScanEveryNs = 50'000'000;  // while a process is expected to go
+constexpr int64_t kLongestWaitNs = 1'000'000'000;
 constexpr int64_t kRotateEveryNs = 2'000'000'000;
 constexpr size_t kTailLines = 8;
 constexpr size_t kTailBytes = 1500;
@@ -47,6 +48,7 @@ struct Node {
   std::string mark;
   std::string log;
   os::Fd pidfd;                   // of the group's leader; none when there is no process
+  uint64_t watch = 0;             // tag of the pidfd in the wait set, never used again
   uint64_t start_ticks = 0;       // of the leader
   std::optional<os::Exit> ended;  // the leader ended, its remains are not gone yet
   absl::StatusCode failure = absl::StatusCode::kFailedPrecondition;  // of the last start, for the command's status
@@ -75,10 +77,10 @@ absl::Status Prefixed(const std::string& node, absl::StatusCode code, const std:
 
 class Deployer::Impl {
  public:
-  Impl(Options options, Sink sink)
-      : options_(std::move(options)), sink_(std::move(sink)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  Impl(Options options, Sink sink) : options_(std::move(options)), sink_(std::move(sink)) {}
 
   absl::Status Start() {
+    if (!waits_.status().ok()) return waits_.status();
     if (absl::Status status = os::MakeFolders(options_.folder); !status.ok()) return status;
     std::error_code error;
     owner_ = std::filesystem::canonical(options_.folder, error).string();
@@ -111,12 +113,7 @@ class Deployer::Impl {
   struct Stop {};
   using Order = std::variant<agent::Deploy, agent::Teardown, Checked, Stop>;
 
-  void Post(Order order) {
-    const std::lock_guard lock(mutex_);
-    orders_.push_back(std::move(order));
-    const uint64_t one = 1;
-    if (write(wake_.get(), &one, sizeof one) < 0) return;  // full: it is awake anyway
-  }
+  void Post(Order order) { orders_.Post(std::move(order)); }
 
  private:
   // ---- Start of a life
@@ -179,7 +176,7 @@ class Deployer::Impl {
       spdlog::info("deployer: event=node-taken-over deployment={} node={} pid={}", adopted->name, entry.spec.name(),
                    pidfd.ok() ? leader->pid : 0);
       if (pidfd.ok()) {
-        node->pidfd = *std::move(pidfd);
+        WatchLeader(node, *std::move(pidfd));
         node->start_ticks = leader->start_ticks;
         Carry(adopted, node, node->machine.Adopt(leader->pid, entry.restarts, now));
       } else {
@@ -220,34 +217,22 @@ class Deployer::Impl {
   // ---- The loop
 
   void Run() {
-    std::vector<pollfd> polled;
-    std::vector<Node*> watched;
+    std::vector<os::WaitSet::Event> events;
     int64_t scan_at = 0;
     int64_t rotate_at = 0;
     while (!stopping_) {
-      polled.assign(1, {.fd = wake_.get(), .events = POLLIN, .revents = 0});
-      watched.assign(1, nullptr);
-      int64_t next = rotate_at;
-      bool going = false;
+      int64_t next = std::min(rotate_at, os::MonotonicNs() + kLongestWaitNs);
       ForEachNode([&](Deployment*, Node* node) {
         next = std::min(next, node->machine.NextTick());
-        if (node->ended) {
-          going = true;
-        } else if (node->pidfd) {
-          polled.push_back({.fd = node->pidfd.get(), .events = POLLIN, .revents = 0});
-          watched.push_back(node);
-        }
+        if (node->ended) next = std::min(next, scan_at);
       });
-      if (going) next = std::min(next, scan_at);
-      const int64_t left = next - os::MonotonicNs();
-      poll(polled.data(), polled.size(),
-           left <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left / 1'000'000 + 1, 1'000)));
-
-      for (size_t i = 1; i < polled.size(); ++i) {
-        if ((polled[i].revents & POLLIN) != 0) watched[i]->ended = os::PollExit(watched[i]->pidfd, false);
+      waits_.Wait(next, &events);
+      for (const os::WaitSet::Event& event : events) {
+        ForEachNode([&](Deployment*, Node* node) {
+          if (node->watch == event.tag && node->pidfd) node->ended = os::PollExit(node->pidfd, false);
+        });
       }
-      uint64_t count = 0;
-      if (polled[0].revents != 0 && read(wake_.get(), &count, sizeof count) > 0) TakeOrders();
+      TakeOrders();
       const int64_t now = os::MonotonicNs();
       if (now >= scan_at) {
         scan_at = now + kScanEveryNs;
@@ -276,11 +261,7 @@ class Deployer::Impl {
   }
 
   void TakeOrders() {
-    std::vector<Order> orders;
-    {
-      const std::lock_guard lock(mutex_);
-      orders.swap(orders_);
-    }
+    std::vector<Order> orders = orders_.Take();
     for (Order& order : orders) {
       if (auto* deploy = std::get_if<agent::Deploy>(&order)) {
         Begin(*deploy);
@@ -464,9 +445,15 @@ class Deployer::Impl {
     if (!child.ok()) return child.status();
     const absl::StatusOr<os::ProcessStat> stat = options_.proc.Stat(child->pid);
     node->start_ticks = stat.ok() ? stat->start_ticks : 0;
-    node->pidfd = std::move(child->pidfd);
+    WatchLeader(node, std::move(child->pidfd));
     node->ended.reset();
     return child->pid;
+  }
+
+  void WatchLeader(Node* node, os::Fd pidfd) {
+    node->pidfd = std::move(pidfd);
+    node->watch = ++last_watch_;
+    waits_.AddProcess(node->pidfd, node->watch);
   }
 
   void Signal(const Node& node, int signal) const {
@@ -496,6 +483,7 @@ class Deployer::Impl {
       if (left > 0) return;
       os::PollExit(node->pidfd, true);  // reaps: the number is free from here on
       const os::Exit exit = *std::exchange(node->ended, std::nullopt);
+      waits_.Remove(node->pidfd);
       node->pidfd.Reset();
       node->start_ticks = 0;
       spdlog::info("deployer: event=node-ended deployment={} node={} cause=\"{}\"", deployment->name, node->spec.name(),
@@ -602,16 +590,17 @@ class Deployer::Impl {
   // Constant after Start.
   const Options options_;
   const Sink sink_;
-  const os::Fd wake_;
   std::string owner_;
   std::vector<std::string> adopted_;
   // Self-synchronised.
+  os::WaitSet waits_;  // but for Wake, the thread's own
+  os::OrderQueue<Order> orders_{&waits_};
   Fetcher fetcher_;
   mutable std::mutex mutex_;
-  std::vector<Order> orders_;                         // guarded by mutex_
   std::map<std::string, std::vector<NodeApi>> apis_;  // guarded by mutex_
   // The thread's own (and Start's, before it runs).
   std::map<std::string, std::unique_ptr<Deployment>> deployments_;
+  uint64_t last_watch_ = 0;
   bool stopping_ = false;
   std::thread thread_;
 };

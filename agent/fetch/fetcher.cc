@@ -1,8 +1,7 @@
 #include "agent/fetch/fetcher.h"
 
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include "lib/os/clock.h"
 #include "lib/os/fd.h"
 #include "lib/os/ports.h"
+#include "lib/os/wait_set.h"
 
 namespace loadstar::agent {
 namespace {
@@ -28,7 +28,7 @@ std::string ErrnoText(int error) { return std::string(absl::ErrnoToStatus(error,
 
 class Fetcher::Impl {
  public:
-  Impl() : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), thread_([this] { Run(); }) {}
+  Impl() : thread_([this] { Run(); }) {}
   ~Impl() { Stop(); }
 
   void Get(const Request& request, Done done) {
@@ -45,14 +45,14 @@ class Fetcher::Impl {
     if (stopping_) return;
     if (incoming_.size() + running_ >= kMaxAtOnce) job.error = "too many requests at once";
     incoming_.push_back(std::move(job));
-    Wake();
+    waits_.Wake();
   }
 
   void Stop() {
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
-      Wake();
+      waits_.Wake();
     }
     if (thread_.joinable()) thread_.join();
   }
@@ -68,12 +68,11 @@ class Fetcher::Impl {
     HttpResponse response;
     std::string error;  // set: over
     bool complete = false;
-  };
+    uint64_t tag = 0;  // in the wait set
 
-  void Wake() {
-    const uint64_t one = 1;
-    if (write(wake_.get(), &one, sizeof one) < 0) return;  // full: it is awake anyway
-  }
+    bool over() const { return complete || !error.empty(); }
+    uint32_t awaited() const { return !connected || !unsent.empty() ? EPOLLOUT : EPOLLIN; }
+  };
 
   static void Begin(const std::string& address, Job* job) {
     const absl::StatusOr<os::SocketAddress> peer = os::Resolve(address);
@@ -91,49 +90,45 @@ class Fetcher::Impl {
 
   void Run() {
     std::list<Job> jobs;
-    std::vector<pollfd> polled;
+    std::vector<os::WaitSet::Event> events;
+    uint64_t last_tag = 0;
     for (;;) {
       {
         const std::lock_guard lock(mutex_);
         if (stopping_) return;
-        for (Job& job : incoming_) jobs.push_back(std::move(job));
+        for (Job& job : incoming_) {
+          job.tag = ++last_tag;
+          if (!job.over()) waits_.Add(job.fd, job.tag, job.awaited());
+          jobs.push_back(std::move(job));
+        }
         incoming_.clear();
         running_ = jobs.size();
       }
       int64_t wait_until = INT64_MAX;
-      polled.assign(1, {.fd = wake_.get(), .events = POLLIN, .revents = 0});
-      for (const Job& job : jobs) {
-        const bool sends = !job.connected || !job.unsent.empty();
-        const int fd = job.error.empty() ? job.fd.get() : -1;
-        polled.push_back({.fd = fd, .events = static_cast<short>(sends ? POLLOUT : POLLIN), .revents = 0});
-        wait_until = std::min(wait_until, job.error.empty() ? job.deadline_ns : 0);
+      for (const Job& job : jobs) wait_until = std::min(wait_until, job.over() ? 0 : job.deadline_ns);
+      waits_.Wait(wait_until, &events);
+      for (const os::WaitSet::Event& event : events) {
+        const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const Job& each) { return each.tag == event.tag; });
+        if (job == jobs.end()) continue;
+        Advance(&*job);
+        if (!job->over()) waits_.Change(job->fd, job->tag, job->awaited());
       }
-      poll(polled.data(), polled.size(), WaitMs(wait_until));
-      uint64_t count = 0;
-      if (polled[0].revents != 0 && read(wake_.get(), &count, sizeof count) < 0) continue;
       const int64_t now = os::MonotonicNs();
-      size_t index = 1;
-      for (auto job = jobs.begin(); job != jobs.end(); ++index) {
-        if (job->error.empty() && polled[index].revents != 0) Advance(&*job);
-        if (job->error.empty() && !job->complete && now >= job->deadline_ns) {
+      for (auto job = jobs.begin(); job != jobs.end();) {
+        if (!job->over() && now >= job->deadline_ns) {
           job->error = job->connected ? "no answer in time" : "no connection in time";
         }
-        if (job->error.empty() && !job->complete) {
+        if (!job->over()) {
           ++job;
           continue;
         }
         FetchResult result{.error = job->error, .status = job->response.status(), .body = job->response.body()};
         const Done done = std::move(job->done);
+        if (job->fd) waits_.Remove(job->fd);
         job = jobs.erase(job);
         done(std::move(result));
       }
     }
-  }
-
-  static int WaitMs(int64_t until_ns) {
-    if (until_ns == INT64_MAX) return -1;
-    const int64_t left = until_ns - os::MonotonicNs();
-    return left <= 0 ? 0 : static_cast<int>(std::min<int64_t>(left / 1'000'000 + 1, 60'000));
   }
 
   static void Advance(Job* job) {
@@ -176,7 +171,7 @@ class Fetcher::Impl {
     }
   }
 
-  const os::Fd wake_;
+  os::WaitSet waits_;  // but for Wake, the thread's own
   std::mutex mutex_;
   std::vector<Job> incoming_;  // guarded by mutex_
   size_t running_ = 0;         // guarded by mutex_

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,7 +12,6 @@
 #include <cerrno>
 #include <filesystem>
 #include <map>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -26,18 +24,20 @@
 #include "lib/os/fd.h"
 #include "lib/os/files.h"
 #include "lib/os/subprocess.h"
+#include "lib/os/wait_set.h"
 #include "spdlog/spdlog.h"
 
 namespace loadstar::agent {
 namespace {
 
 constexpr int64_t kCloseGraceNs = 5'000'000'000;
+constexpr int64_t kLongestWaitNs = 1'000'000'000;
 constexpr int64_t kHousekeepingNs = 5'000'000'000;
 
-// What an epoll event is about: the worker's id and which of its two descriptors, in one 64-bit word.
-enum class Source : uint64_t { kWake = 0, kChannel = 1, kProcess = 2 };
-uint64_t Pack(WorkerId worker, Source source) { return worker << 2 | static_cast<uint64_t>(source); }
-std::pair<WorkerId, Source> Unpack(uint64_t word) { return {word >> 2, static_cast<Source>(word & 3)}; }
+// What an event is about: the worker's id and which of its two descriptors, in one tag.
+enum class Source : uint64_t { kChannel = 0, kProcess = 1 };
+uint64_t Pack(WorkerId worker, Source source) { return worker << 1 | static_cast<uint64_t>(source); }
+std::pair<WorkerId, Source> Unpack(uint64_t tag) { return {tag >> 1, static_cast<Source>(tag & 1)}; }
 
 // A worker is a part of this agent and gets all of its environment (a sanitizer's options, marks of a test).
 std::vector<std::string> OwnEnvironment() {
@@ -51,16 +51,11 @@ std::vector<std::string> OwnEnvironment() {
 
 class Supervisor::Impl {
  public:
-  Impl(Options options, Sink sink)
-      : options_(std::move(options)),
-        sink_(std::move(sink)),
-        epoll_(epoll_create1(EPOLL_CLOEXEC)),
-        wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  Impl(Options options, Sink sink) : options_(std::move(options)), sink_(std::move(sink)) {}
 
   absl::Status Start() {
     if (absl::Status status = os::MakeFolders(options_.log_folder); !status.ok()) return status;
-    if (!epoll_ || !wake_) return absl::ErrnoToStatus(errno, "cannot watch workers");
-    Watch(wake_.get(), Pack(0, Source::kWake), EPOLLIN);
+    if (!waits_.status().ok()) return waits_.status();
     thread_ = std::thread([this] { Run(); });
     return absl::OkStatus();
   }
@@ -83,12 +78,7 @@ class Supervisor::Impl {
   struct Stop {};
   using Order = std::variant<SpawnOne, SendOne, KillOne, Stop>;
 
-  void Post(Order order) {
-    const std::lock_guard lock(mutex_);
-    orders_.push_back(std::move(order));
-    const uint64_t one = 1;
-    if (write(wake_.get(), &one, sizeof one) < 0) return;  // full: it is awake anyway
-  }
+  void Post(Order order) { orders_.Post(std::move(order)); }
 
  private:
   struct Worker {
@@ -102,32 +92,24 @@ class Supervisor::Impl {
     int64_t kill_at_ns = INT64_MAX;
   };
 
-  void Watch(int fd, uint64_t word, uint32_t events) {
-    epoll_event event{.events = events, .data = {.u64 = word}};
-    epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
-  }
-
   void Run() {
-    epoll_event events[64];
+    std::vector<os::WaitSet::Event> events;
     int64_t housekeeping_at = os::MonotonicNs() + kHousekeepingNs;
     while (!stopping_) {
-      const int count = epoll_wait(epoll_.get(), events, 64, 1'000);
-      for (int i = 0; i < count; ++i) {
-        const auto [id, source] = Unpack(events[i].data.u64);
-        if (source == Source::kWake) {
-          TakeOrders();
-          continue;
-        }
+      waits_.Wait(os::MonotonicNs() + kLongestWaitNs, &events);
+      for (const os::WaitSet::Event& event : events) {
+        const auto [id, source] = Unpack(event.tag);
         // A worker that ended earlier in this batch is not there any more.
         const auto found = workers_.find(id);
         if (found == workers_.end()) continue;
         if (source == Source::kProcess) {
           OnExit(found->second);
         } else {
-          if ((events[i].events & EPOLLOUT) != 0) Flush(found->second);
-          if ((events[i].events & ~EPOLLOUT) != 0) Receive(found->second);
+          if ((event.ready & EPOLLOUT) != 0) Flush(found->second);
+          if ((event.ready & ~EPOLLOUT) != 0) Receive(found->second);
         }
       }
+      TakeOrders();
       const int64_t now = os::MonotonicNs();
       for (auto& [id, worker] : workers_) {
         if (now >= worker.kill_at_ns) End(worker, "it closed its channel and did not end");
@@ -149,13 +131,7 @@ class Supervisor::Impl {
   }
 
   void TakeOrders() {
-    uint64_t count = 0;
-    if (read(wake_.get(), &count, sizeof count) < 0) return;
-    std::vector<Order> orders;
-    {
-      const std::lock_guard lock(mutex_);
-      orders.swap(orders_);
-    }
+    std::vector<Order> orders = orders_.Take();
     for (Order& order : orders) {
       if (auto* start = std::get_if<SpawnOne>(&order)) {
         SpawnWorker(start->worker);
@@ -199,8 +175,8 @@ class Supervisor::Impl {
     if (!child.ok()) return fail(child.status());
     worker.process = *std::move(child);
     spdlog::info("supervisor: event=worker-started worker={} pid={}", id, worker.process.pid);
-    Watch(worker.channel.get(), Pack(id, Source::kChannel), EPOLLIN);
-    Watch(worker.process.pidfd.get(), Pack(id, Source::kProcess), EPOLLIN);
+    waits_.Add(worker.channel, Pack(id, Source::kChannel), EPOLLIN);
+    waits_.AddProcess(worker.process.pidfd, Pack(id, Source::kProcess));
     workers_.emplace(id, std::move(worker));
   }
 
@@ -228,9 +204,8 @@ class Supervisor::Impl {
       }
       worker.unsent.erase(0, static_cast<size_t>(sent));
     }
-    epoll_event event{.events = EPOLLIN | (worker.unsent.empty() ? 0u : static_cast<uint32_t>(EPOLLOUT)),
-                      .data = {.u64 = Pack(worker.id, Source::kChannel)}};
-    epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, worker.channel.get(), &event);
+    waits_.Change(worker.channel, Pack(worker.id, Source::kChannel),
+                  EPOLLIN | (worker.unsent.empty() ? 0u : static_cast<uint32_t>(EPOLLOUT)));
   }
 
   // Takes everything that has arrived.
@@ -241,7 +216,7 @@ class Supervisor::Impl {
       if (got < 0 && errno == EINTR) continue;
       if (got < 0 && errno == EAGAIN) return;
       if (got <= 0) {
-        worker.channel.Reset();  // leaves epoll with it
+        CloseChannel(worker);
         worker.kill_at_ns = os::MonotonicNs() + kCloseGraceNs;
         return;
       }
@@ -257,10 +232,16 @@ class Supervisor::Impl {
     }
   }
 
+  void CloseChannel(Worker& worker) {
+    if (!worker.channel) return;
+    waits_.Remove(worker.channel);
+    worker.channel.Reset();
+  }
+
   // Kills a worker that can not be worked with; its end is reported when the process is gone.
   void End(Worker& worker, std::string reason) {
     if (worker.killed_because.empty()) worker.killed_because = std::move(reason);
-    worker.channel.Reset();
+    CloseChannel(worker);
     worker.kill_at_ns = INT64_MAX;
     kill(-worker.process.pid, SIGKILL);
   }
@@ -280,6 +261,8 @@ class Supervisor::Impl {
     spdlog::log(clean ? spdlog::level::info : spdlog::level::warn,
                 "supervisor: event=worker-ended worker={} cause=\"{}\"", worker.id, cause);
     WorkerExited exited{.worker = worker.id, .clean = clean, .cause = std::move(cause)};
+    CloseChannel(worker);
+    waits_.Remove(worker.process.pidfd);
     workers_.erase(worker.id);
     sink_(std::move(exited));
   }
@@ -307,10 +290,8 @@ class Supervisor::Impl {
 
   const Options options_;
   const Sink sink_;
-  const os::Fd epoll_;
-  const os::Fd wake_;
-  std::mutex mutex_;
-  std::vector<Order> orders_;  // guarded by mutex_
+  os::WaitSet waits_;  // but for Wake, the thread's own
+  os::OrderQueue<Order> orders_{&waits_};
   // The thread's own.
   std::map<WorkerId, Worker> workers_;
   bool stopping_ = false;
