@@ -1,11 +1,10 @@
 #include "lib/net/loop.h"
 
-#include <ctime>
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "lib/net/epoll_loop.h"
 #include "lib/net/uring_loop.h"
+#include "lib/os/clock.h"
 
 namespace loadstar::net {
 
@@ -43,10 +42,6 @@ void Loop::Run() {
   }
 }
 
-int64_t Loop::ReadClock() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
+int64_t Loop::ReadClock() { return os::MonotonicNs(); }
 
 }  // namespace loadstar::net
