@@ -11,15 +11,14 @@
 #include "absl/time/clock.h"
 #include "lib/rpc/bidi_client.h"
 #include "lib/rpc/bidi_server.h"
-#include "lib/rpc/rpc.h"
 #include "loadstar/v1/agent_service.grpc.pb.h"
+#include "tests/rpc/server_fixture.h"
 
 namespace loadstar::rpc {
 namespace {
 
 using Server = BidiServer<v1::SessionRequest, v1::SessionResponse>;
 using Client = BidiClient<v1::SessionRequest, v1::SessionResponse>;
-constexpr absl::Duration kSoon = absl::Seconds(20);
 
 v1::SessionRequest Beat(int64_t number, size_t padding = 0) {
   v1::SessionRequest request;
@@ -72,29 +71,12 @@ class Service final : public v1::AgentService::CallbackService {
   std::vector<std::shared_ptr<Server>> streams_;
 };
 
-class BidiTest : public ::testing::Test {
+class BidiTest : public ServerFixture<v1::AgentService, Service> {
  protected:
-  void SetUp() override {
-    grpc::ServerBuilder builder;
-    ConfigureServer(&builder);
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    ASSERT_NE(server_, nullptr);
-    stub_ = v1::AgentService::NewStub(MakeChannel("127.0.0.1:" + std::to_string(port_)));
-  }
-  void TearDown() override {
-    if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
-  }
   std::shared_ptr<Client> Dial(Client::Callbacks callbacks, size_t queue_max = 1024) {
     return Client::Start([this](auto* context, auto* reactor) { stub_->async()->Session(context, reactor); },
                          std::move(callbacks), queue_max);
   }
-
-  Service service_;
-  int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<v1::AgentService::Stub> stub_;
 };
 
 TEST_F(BidiTest, MessagesArriveInOrderBothWaysAndAnOrderlyCloseIsOk) {
@@ -222,9 +204,7 @@ TEST_F(BidiTest, ServerShutdownIsBoundedWhileStreamsAreOpen) {
     clients.back()->Send(Beat(1));
   }
   ASSERT_NE(service_.WaitForStream(), nullptr);
-  const absl::Time begin = absl::Now();
-  server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
+  ShutDown();
   for (auto& client : clients) EXPECT_TRUE(client->Wait(kSoon));
 }
 

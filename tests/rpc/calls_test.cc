@@ -15,13 +15,13 @@
 #include "lib/rpc/rpc.h"
 #include "lib/rpc/unary_call.h"
 #include "loadstar/v1/coordinator_service.grpc.pb.h"
+#include "tests/rpc/server_fixture.h"
 
 namespace loadstar::rpc {
 namespace {
 
 using Writer = PullWriter<v1::StreamMetricsResponse>;
 using Call = UnaryCall<v1::GetRunResponse>;
-constexpr absl::Duration kSoon = absl::Seconds(20);
 
 class Service final : public v1::CoordinatorService::CallbackService {
  public:
@@ -49,29 +49,17 @@ class Service final : public v1::CoordinatorService::CallbackService {
   }
 };
 
-class CallsTest : public ::testing::Test {
+class CallsTest : public ServerFixture<v1::CoordinatorService, Service> {
  protected:
   void SetUp() override {
-    grpc::ServerBuilder builder;
-    ConfigureServer(&builder);
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    ASSERT_NE(server_, nullptr);
-    stub_ = v1::CoordinatorService::NewStub(MakeChannel("127.0.0.1:" + std::to_string(port_)));
+    ServerFixture::SetUp();
     context_.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
   }
   void TearDown() override {
-    const absl::Time begin = absl::Now();
-    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
-    EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
+    ServerFixture::TearDown();
     for (std::thread& thread : threads_) thread.join();
   }
 
-  Service service_;
-  int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<v1::CoordinatorService::Stub> stub_;
   grpc::ClientContext context_;
   std::vector<std::thread> threads_;
 };
