@@ -10,7 +10,7 @@ namespace loadstar::agent {
 
 struct AgentConfig {
   std::string coordinator;   // may be used (rpc::CheckAddress)
-  std::string name;          // IsName
+  std::string name;          // spec::IsName
   std::string state_folder;  // this agent's alone; created when missing
   Policy policy;             // policy.bin_folder has loadstar-worker in it
   std::string version;

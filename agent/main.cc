@@ -1,5 +1,4 @@
 // loadstar-agent: one per host. Dials its coordinator, deploys nodes, runs load workers and measures its host.
-#include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -12,7 +11,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/agent.h"
+#include "lib/os/stop_signals.h"
 #include "lib/rpc/rpc.h"
+#include "lib/spec/name.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 
@@ -87,7 +88,7 @@ int Main(int argc, char** argv) {
   if (absl::Status status = rpc::CheckAddress(config.coordinator, insecure); !status.ok()) {
     return Refuse(status, kInvalidInput);
   }
-  if (!IsName(config.name)) {
+  if (!spec::IsName(config.name)) {
     return Refuse(absl::InvalidArgumentError(
                       absl::StrCat("--name \"", config.name, "\" must be 1 to 63 of a-z, 0-9 and -, not first -")),
                   kInvalidInput);
@@ -115,19 +116,12 @@ int Main(int argc, char** argv) {
   }
   config.state_folder = std::filesystem::absolute(config.state_folder).lexically_normal().string();
 
-  // Blocked before there is any thread, so that every thread leaves them to sigwait below.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  const os::StopSignals signals;
 
   absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Create(config);
   if (!agent.ok()) return Refuse(agent.status(), kNotCarriedOut);
   std::thread core([&] { (*agent)->Run(); });
-  int received = 0;
-  sigwait(&signals, &received);
+  const int received = signals.Wait();
   spdlog::info("agent: event=stopping signal={} note=\"workers end, deployed nodes stay\"", received);
   (*agent)->Stop();
   core.join();

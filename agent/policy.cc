@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "lib/spec/name.h"
 
 namespace loadstar::agent {
 namespace {
@@ -82,12 +83,6 @@ absl::Status AdmitRun(const Policy& policy, const v1::PrepareRun& prepare) {
   return absl::OkStatus();
 }
 
-bool IsName(const std::string& text) {
-  const auto alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  return !text.empty() && text.size() <= 63 && alphanumeric(text[0]) &&
-         std::all_of(text.begin(), text.end(), [&](char c) { return alphanumeric(c) || c == '-'; });
-}
-
 absl::StatusOr<std::string> ResolveProgram(const Policy& policy, const v1::NodeSpec& node) {
   const std::string name = node.command().empty() ? "loadstar-target" : node.command(0);
   if (!name.empty() && name.find('/') == std::string::npos) return absl::StrCat(policy.bin_folder, "/", name);
@@ -98,11 +93,12 @@ absl::StatusOr<std::string> ResolveProgram(const Policy& policy, const v1::NodeS
 }
 
 absl::Status AdmitNodes(const Policy& policy, const v1::DeployNodes& deploy) {
-  if (!IsName(deploy.deployment())) {
+  if (!spec::IsName(deploy.deployment())) {
     return absl::InvalidArgumentError(absl::StrCat("\"", deploy.deployment(), "\" is no deployment name"));
   }
   for (const v1::NodeSpec& node : deploy.nodes()) {
-    if (!IsName(node.name())) return absl::InvalidArgumentError(absl::StrCat("\"", node.name(), "\" is no node name"));
+    if (!spec::IsName(node.name()))
+      return absl::InvalidArgumentError(absl::StrCat("\"", node.name(), "\" is no node name"));
     const absl::StatusOr<std::string> program = ResolveProgram(policy, node);
     if (!program.ok()) return program.status();
     if (std::none_of(policy.programs.begin(), policy.programs.end(), [&](const std::string& allowed) {

@@ -38,7 +38,4 @@ absl::Status AdmitNodes(const Policy& policy, const v1::DeployNodes& deploy);
 // The program of a node by the policy: an absolute path as it is, a bare name beside the agent's own binary.
 absl::StatusOr<std::string> ResolveProgram(const Policy& policy, const v1::NodeSpec& node);
 
-// [a-z0-9][a-z0-9-]{0,62}: the form of every name that is given to an agent.
-bool IsName(const std::string& text);
-
 }  // namespace loadstar::agent

@@ -1,10 +1,8 @@
 // loadstar-coordinator: plans and records runs; agents dial in, clients ask.
-#include <pthread.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <random>
@@ -12,6 +10,7 @@
 #include <utility>
 
 #include "lib/os/limits.h"
+#include "lib/os/stop_signals.h"
 #include "lib/rpc/rpc.h"
 #include "server/coordinator.h"
 
@@ -57,13 +56,7 @@ int main(int argc, char** argv) {
   if (absl::Status status = loadstar::rpc::CheckAddress(options.listen, insecure); !status.ok()) {
     return Fail(kInvalid, absl::Status(status.code(), "--listen: " + std::string(status.message())));
   }
-  // Blocked before any thread is started, so that sigwait below is the only one to see them.
-  sigset_t ends;
-  sigemptyset(&ends);
-  sigaddset(&ends, SIGTERM);
-  sigaddset(&ends, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &ends, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  const loadstar::os::StopSignals signals;
   const auto descriptors = loadstar::os::RaiseDescriptorLimit();
   if (!descriptors.ok())
     spdlog::warn("coordinator: event=descriptor-limit error=\"{}\"", std::string(descriptors.status().message()));
@@ -79,9 +72,7 @@ int main(int argc, char** argv) {
               options.state_folder.c_str());
   std::fflush(stdout);
 
-  int signal_number = 0;
-  sigwait(&ends, &signal_number);
-  spdlog::info("coordinator: event=stopping signal={}", signal_number);
+  spdlog::info("coordinator: event=stopping signal={}", signals.Wait());
   (*coordinator)->Stop();
   spdlog::info("coordinator: event=stopped");
   return 0;

@@ -29,6 +29,7 @@
 #include "lib/os/ports.h"
 #include "lib/os/subprocess.h"
 #include "lib/os/wait_set.h"
+#include "lib/spec/name.h"
 #include "spdlog/spdlog.h"
 
 namespace loadstar::agent {
@@ -332,7 +333,7 @@ class Deployer::Impl {
     if (found == deployments_.end()) {
       // Also what a failed deploy left to be read.
       return End(order.command_id,
-                 IsName(order.deployment) ? os::RemoveTree(FolderOf(order.deployment)) : absl::OkStatus());
+                 spec::IsName(order.deployment) ? os::RemoveTree(FolderOf(order.deployment)) : absl::OkStatus());
     }
     Deployment* deployment = found->second.get();
     spdlog::info("deployer: event=teardown deployment={}", order.deployment);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string>
 
-#include "absl/strings/ascii.h"
+#include "lib/spec/name.h"
 #include "lib/spec/spec.h"
 #include "lib/spec/text.h"
 #include "lib/spec/threshold.h"
@@ -12,12 +12,6 @@
 
 namespace loadstar::spec {
 namespace {
-
-constexpr size_t kMaxName = 63;
-
-bool IsNameCharacter(char c) {
-  return absl::ascii_islower(static_cast<unsigned char>(c)) || absl::ascii_isdigit(static_cast<unsigned char>(c));
-}
 
 // "My Test" to "my-test": what the name could be.
 std::string AsName(std::string_view text) {
@@ -38,9 +32,7 @@ std::string AsName(std::string_view text) {
 
 void CheckName(std::string_view field, std::string_view name, std::string_view example, Report* report) {
   if (name.empty()) return report->Add(field, "there is no name", Cat("Give one, such as ", example));
-  const bool valid = name.size() <= kMaxName && name[0] != '-' &&
-                     std::all_of(name.begin(), name.end(), [](char c) { return IsNameCharacter(c) || c == '-'; });
-  if (valid) return;
+  if (IsName(name)) return;
   const std::string proposal = AsName(name);
   report->Add(field, Cat(Quoted(name), " is no name: lower-case letters, digits and \"-\", at most ", kMaxName),
               Cat("Write it such as ", proposal.empty() ? example : proposal));

@@ -1,7 +1,7 @@
 #include "server/core/agent_table.h"
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "lib/spec/name.h"
 
 namespace loadstar::server {
 
@@ -19,19 +19,8 @@ void AgentEntry::Take(const v1::Heartbeat& heartbeat) {
   if (heartbeat.has_capacity()) *hello.mutable_capacity() = heartbeat.capacity();
 }
 
-bool IsName(const std::string& name) {
-  if (name.empty() || name.size() > 63 || name[0] == '-') return false;
-  for (const char c : name) {
-    if (!absl::ascii_islower(static_cast<unsigned char>(c)) && !absl::ascii_isdigit(static_cast<unsigned char>(c)) &&
-        c != '-') {
-      return false;
-    }
-  }
-  return true;
-}
-
 AgentTable::Admission AgentTable::Open(SessionId session, const v1::AgentHello& hello, absl::Time now) {
-  if (!IsName(hello.name()) || hello.instance_id().empty() || hello.instance_id().size() > 128) {
+  if (!spec::IsName(hello.name()) || hello.instance_id().empty() || hello.instance_id().size() > 128) {
     return {
         absl::InvalidArgumentError("hello: an agent's name must be [a-z0-9][a-z0-9-]{0,62} and its instance_id 1 to "
                                    "128 bytes; start the agent with a valid --name"),

@@ -62,7 +62,4 @@ class AgentTable {
   std::map<SessionId, std::string> sessions_;
 };
 
-// "[a-z0-9][a-z0-9-]{0,62}".
-bool IsName(const std::string& name);
-
 }  // namespace loadstar::server

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "lib/spec/name.h"
 #include "server/core/client_calls.h"
 #include "server/core/refusal.h"
 #include "server/core/wire_time.h"
@@ -283,7 +284,7 @@ void CoordinatorCore::State::Call(CallId call, const v1::DeployRequest& request,
     *response.mutable_deployment() = standing;
     return Answer(call, std::move(response), turn);
   }
-  if (!IsName(stack.name()) || stack.nodes_size() == 0) {
+  if (!spec::IsName(stack.name()) || stack.nodes_size() == 0) {
     return Refuse(call, BadField("stack", "it needs a name ([a-z0-9][a-z0-9-]{0,62}) and nodes"), turn);
   }
   if (deployments.size() >= kMaxDeployments) {
