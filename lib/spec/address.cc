@@ -93,26 +93,50 @@ MaybeFlaw ReadHostPort(std::string_view text, HostPort* out) {
 
 MaybeFlaw ReadSourceAddresses(std::string_view text, std::vector<std::string>* out) {
   constexpr std::string_view kExample =
-      "Write an address such as 127.0.0.2, or an IPv4 range such as 127.0.1.1-127.0.1.8";
-  const size_t dash = text.find('-');
-  if (dash == std::string_view::npos) {
+      "Write an address such as 127.0.0.2, an IPv4 range such as 127.0.1.1-127.0.1.8, or an IPv4 block such as "
+      "127.1.0.0/24";
+  uint32_t first = 0;
+  uint32_t last = 0;
+  if (const size_t slash = text.find('/'); slash != std::string_view::npos) {
+    const auto base = Ipv4(std::string(text.substr(0, slash)));
+    const std::string_view bits_text = text.substr(slash + 1);
+    size_t bits = 0;
+    if (!base || bits_text.empty() || bits_text.size() > 2 ||
+        bits_text.find_first_not_of("0123456789") != std::string_view::npos || !ReadDigits(bits_text, &bits) ||
+        bits > 32) {
+      return Flaw{Cat(Quoted(text), " is no block of IPv4 addresses"), std::string(kExample)};
+    }
+    const uint32_t rest = bits == 0 ? UINT32_MAX : (uint32_t{1} << (32 - bits)) - 1;
+    if ((*base & rest) != 0) {
+      return Flaw{Cat(Quoted(text), " does not begin where a block of that size does"),
+                  Cat("Write ", Ipv4Text(*base & ~rest), "/", bits_text)};
+    }
+    // The first and the last address of a block are its network's and its broadcast's: no socket can use them.
+    const uint32_t edge = bits <= 30 ? 1 : 0;
+    first = *base + edge;
+    last = *base + rest - edge;
+  } else if (const size_t dash = text.find('-'); dash != std::string_view::npos) {
+    const auto from = Ipv4(std::string(text.substr(0, dash)));
+    const auto to = Ipv4(std::string(text.substr(dash + 1)));
+    if (!from || !to) return Flaw{Cat(Quoted(text), " is no range of IPv4 addresses"), std::string(kExample)};
+    if (*from > *to) {
+      return Flaw{Cat(Quoted(text), " ends before it begins"),
+                  Cat("Write ", text.substr(dash + 1), "-", text.substr(0, dash))};
+    }
+    first = *from;
+    last = *to;
+  } else {
     std::string address(text);
     if (!Ipv4(address) && !IsIpv6(address)) return Flaw{Cat(Quoted(text), " is no address"), std::string(kExample)};
     out->push_back(std::move(address));
     return std::nullopt;
   }
-  const auto first = Ipv4(std::string(text.substr(0, dash)));
-  const auto last = Ipv4(std::string(text.substr(dash + 1)));
-  if (!first || !last) return Flaw{Cat(Quoted(text), " is no range of IPv4 addresses"), std::string(kExample)};
-  if (*first > *last)
-    return Flaw{Cat(Quoted(text), " ends before it begins"),
-                Cat("Write ", text.substr(dash + 1), "-", text.substr(0, dash))};
-  if (*last - *first >= kMaxSourceAddresses) {
-    return Flaw{Cat(Quoted(text), " has ", uint64_t{*last} - *first + 1, " addresses; at most ", kMaxSourceAddresses,
+  if (last - first >= kMaxSourceAddresses) {
+    return Flaw{Cat(Quoted(text), " has ", uint64_t{last} - first + 1, " addresses; at most ", kMaxSourceAddresses,
                     " are allowed"),
                 std::string(kExample)};
   }
-  for (uint32_t offset = 0; offset <= *last - *first; ++offset) out->push_back(Ipv4Text(*first + offset));
+  for (uint32_t offset = 0; offset <= last - first; ++offset) out->push_back(Ipv4Text(first + offset));
   return std::nullopt;
 }
 

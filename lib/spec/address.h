@@ -23,7 +23,8 @@ struct HostPort {
 };
 MaybeFlaw ReadHostPort(std::string_view text, HostPort* out);
 
-// Appends an address ("127.0.0.2", "::1") or every address of an IPv4 range ("127.0.1.1-127.0.1.8").
+// Appends an address ("127.0.0.2", "::1"), every address of an IPv4 range ("127.0.1.1-127.0.1.8"), or those of an IPv4
+// block that a socket can be bound to ("127.1.0.0/24": 127.1.0.1 to 127.1.0.254). Appends nothing on a flaw.
 MaybeFlaw ReadSourceAddresses(std::string_view text, std::vector<std::string>* out);
 
 }  // namespace loadstar::spec

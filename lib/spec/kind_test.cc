@@ -44,7 +44,7 @@ constexpr std::array kLoadKeys = {
     KeyInfo{"connectTimeout", "a duration such as 10s", "10s", "after which a connect counts as failed"},
     KeyInfo{"reconnect", "none, or a mapping such as {initial: 100ms, max: 10s}", "none",
             "what follows a failed or lost connection"},
-    KeyInfo{"sourceAddresses", "a list such as [127.0.0.2-127.0.0.9]", "the kernel's choice",
+    KeyInfo{"sourceAddresses", "a list such as [127.0.0.2-127.0.0.9] or [127.1.0.0/24]", "the kernel's choice",
             "local addresses to connect from"},
     KeyInfo{"workers", "a whole number such as 8", "computed", "worker processes in all"},
     KeyInfo{"agents", "a list of names such as [host1]", "all agents", "the agents that make the load"},

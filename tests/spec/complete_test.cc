@@ -52,6 +52,20 @@ TEST(Complete, IsIdempotent) {
   EXPECT_EQ(again.SerializeAsString(), test.SerializeAsString());
 }
 
+TEST(Complete, BlockOfSourceAddressesIsTheHostsInIt) {
+  v1::TestSpec test = MinimalTest();
+  for (const char* block : {"127.1.0.0/30", "127.2.0.4/31", "127.3.0.9/32"}) {
+    test.mutable_load()->add_source_addresses(block);
+  }
+  ASSERT_EQ(ToString(Complete(&test)), "");
+  EXPECT_THAT(test.load().source_addresses(),
+              ElementsAre("127.1.0.1", "127.1.0.2", "127.2.0.4", "127.2.0.5", "127.3.0.9"));
+  test.mutable_load()->clear_source_addresses();
+  test.mutable_load()->add_source_addresses("127.1.0.0/20");
+  ASSERT_EQ(ToString(Complete(&test)), "");
+  EXPECT_EQ(test.load().source_addresses_size(), 4'094);
+}
+
 TEST(Complete, WhatTheYamlGaveIsCompleteAlready) {
   Parsed parsed = ParseText(kTest);
   v1::TestSpec again = parsed.test;
