@@ -289,6 +289,7 @@ void AgentCore::State::Take(HostRead& input, const Turn&) {
   uint64_t held = 0;
   for (const auto& [id, run] : runs) held += run->ConnectionsHeld();
   capacity.set_connections(capacity.connections() + held);
+  for (v1::CapacityLimit& limit : *capacity.mutable_limits()) limit.set_connections(limit.connections() + held);
   host_read = true;
 }
 

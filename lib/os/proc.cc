@@ -35,6 +35,16 @@ std::vector<std::string_view> Words(std::string_view text) {
   return words;
 }
 
+std::vector<std::string_view> Lines(std::string_view text) {
+  std::vector<std::string_view> lines;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    lines.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
+}
+
 // Calls visit(name) for each entry of a folder, until it returns true; whether it did.
 template <typename Visit>
 bool AnyEntry(const std::string& folder, Visit visit) {
@@ -83,10 +93,7 @@ std::optional<std::vector<uint64_t>> ParseNumbers(std::string_view text) {
 
 std::map<std::string, uint64_t> ParseMeminfo(std::string_view text) {
   std::map<std::string, uint64_t> values;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
+  for (const std::string_view line : Lines(text)) {
     const size_t colon = line.find(':');
     if (colon == std::string_view::npos) continue;
     const std::vector<std::string_view> words = Words(line.substr(colon + 1));
@@ -99,10 +106,7 @@ std::map<std::string, uint64_t> ParseMeminfo(std::string_view text) {
 }
 
 std::optional<uint64_t> ParseSockstat(std::string_view text, std::string_view protocol, std::string_view field) {
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
+  for (const std::string_view line : Lines(text)) {
     const size_t colon = line.find(':');
     if (colon == std::string_view::npos || line.substr(0, colon) != protocol) continue;
     const std::vector<std::string_view> words = Words(line.substr(colon + 1));
@@ -111,6 +115,40 @@ std::optional<uint64_t> ParseSockstat(std::string_view text, std::string_view pr
     }
   }
   return std::nullopt;
+}
+
+std::optional<std::vector<std::pair<uint32_t, uint32_t>>> ParsePortList(std::string_view text) {
+  std::vector<std::pair<uint32_t, uint32_t>> ranges;
+  const std::vector<std::string_view> words = Words(text);
+  if (words.size() > 1) return std::nullopt;
+  if (words.empty()) return ranges;
+  std::string_view rest = words[0];
+  for (;;) {
+    const size_t comma = std::min(rest.find(','), rest.size());
+    const std::string_view range = rest.substr(0, comma);
+    const size_t dash = range.find('-');
+    const auto first = ToNumber<uint32_t>(range.substr(0, dash));
+    const auto last = dash == std::string_view::npos ? first : ToNumber<uint32_t>(range.substr(dash + 1));
+    if (!first || !last || *first > *last || *last > 65'535) return std::nullopt;
+    ranges.emplace_back(*first, *last);
+    if (comma == rest.size()) return ranges;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+std::optional<std::map<std::string, SlabCache>> ParseSlabinfo(std::string_view text) {
+  if (!text.starts_with("slabinfo - version: 2.")) return std::nullopt;
+  std::map<std::string, SlabCache> caches;
+  for (const std::string_view line : Lines(text)) {
+    // name, active objects, objects, bytes of an object, objects of a slab, pages of a slab
+    const std::vector<std::string_view> words = Words(line);
+    if (words.size() < 6) continue;
+    const auto objects = ToNumber<uint64_t>(words[4]);
+    const auto pages = ToNumber<uint64_t>(words[5]);
+    if (!objects || !pages || *objects == 0) continue;
+    caches[std::string(words[0])] = {.objects_per_slab = *objects, .pages_per_slab = *pages};
+  }
+  return caches;
 }
 
 absl::StatusOr<std::string> Proc::Read(std::string_view path) const {

@@ -36,6 +36,18 @@ std::map<std::string, uint64_t> ParseMeminfo(std::string_view text);
 // /proc/net/sockstat: the value of `field` in the line of `protocol` ("TCP", "tw").
 std::optional<uint64_t> ParseSockstat(std::string_view text, std::string_view protocol, std::string_view field);
 
+// "8080,9148-9150", as in net/ipv4/ip_local_reserved_ports: first and last of each range, in order. Empty for an empty
+// list.
+std::optional<std::vector<std::pair<uint32_t, uint32_t>>> ParsePortList(std::string_view text);
+
+// A slab cache in /proc/slabinfo.
+struct SlabCache {
+  uint64_t objects_per_slab = 0;
+  uint64_t pages_per_slab = 0;
+};
+// By name. Caches that the kernel merged stand under the name of the first of them. nullopt when it is not version 2.x.
+std::optional<std::map<std::string, SlabCache>> ParseSlabinfo(std::string_view text);
+
 // ---- Readers
 
 // /proc under a root that tests choose. Stateless; any thread.

@@ -86,6 +86,7 @@ absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test,
     if (entry == nullptr || !entry->connected()) return NotConnected(name, agents);
     Candidate candidate;
     candidate.name = name;
+    candidate.host = entry->hello.host().hostname();
     candidate.cores = std::max<uint32_t>(entry->hello.host().cores(), 1);
     candidate.capacity = entry->hello.capacity();
     for (const auto& [id, run] : runs) {

@@ -23,7 +23,7 @@ uint64_t SaturatingMultiply(uint64_t a, uint64_t b) {
 class Planner {
  public:
   Planner(uint32_t workers_wanted, uint64_t address_pairs, const std::vector<Candidate>& candidates)
-      : workers_wanted_(workers_wanted), candidates_(candidates) {
+      : workers_wanted_(workers_wanted), address_pairs_(address_pairs), candidates_(candidates) {
     for (const Candidate& candidate : candidates_) {
       const uint64_t ports =
           Less(SaturatingMultiply(candidate.capacity.per_address_pair(), address_pairs), candidate.held_to_endpoints);
@@ -102,50 +102,91 @@ class Planner {
   }
 
   const uint32_t workers_wanted_;
+  const uint64_t address_pairs_;
   const std::vector<Candidate>& candidates_;
   std::vector<uint64_t> total_;  // by candidate: connections it can still hold, ports aside
   std::vector<uint64_t> ports_;  // and by its ports to these endpoints
   std::vector<uint64_t> free_;   // and both together
 };
 
+// Of as many agents as a person would read.
+constexpr size_t kAgentsNamed = 8;
+
+std::string NameOf(const Candidate& candidate) {
+  return absl::StrCat("agent ", candidate.name,
+                      candidate.host.empty() ? "" : absl::StrCat(" on host ", candidate.host));
+}
+
+// What the agent says would raise the limit that binds on its host.
+std::string RemedyOf(const Candidate& candidate) {
+  for (const v1::CapacityLimit& limit : candidate.capacity.limits()) {
+    if (limit.name() == candidate.capacity.binding_limit() && !limit.remedy().empty()) {
+      return absl::StrCat("on ", candidate.host.empty() ? candidate.name : candidate.host, " ", limit.remedy());
+    }
+  }
+  return "";
+}
+
 // The limit is found by lifting one at a time: the total first, as it is the host's, then ports, then descriptors.
 Misfit Planner::Explain(uint64_t peak) const {
   Misfit misfit;
   uint64_t total = 0;
   uint64_t both = 0;
-  std::vector<std::string> agents;
   for (size_t a = 0; a < candidates_.size(); ++a) {
     total += total_[a];
     both += free_[a];
-    const Candidate& c = candidates_[a];
-    std::string agent =
-        absl::StrCat("agent ", c.name, " can hold ", total_[a], " (limit: ", c.capacity.binding_limit(), ")");
-    if (c.held > 0) absl::StrAppend(&agent, ", as its other runs hold up to ", c.held);
-    if (agents.size() < 8) agents.push_back(std::move(agent));
   }
+  const size_t named = std::min(candidates_.size(), kAgentsNamed);
   const std::string wants = absl::StrCat("the test asks for ", peak, " connections at its peak, but ");
   std::string other_remedy;
   if (total < peak) {
     misfit.limit = candidates_.front().capacity.binding_limit();
     misfit.message = absl::StrCat(wants, "the agents can hold ", total, ": ");
-    for (size_t i = 0; i < agents.size(); ++i) absl::StrAppend(&misfit.message, i == 0 ? "" : "; ", agents[i]);
-    other_remedy = "add agents on other hosts or raise the limit";
+    other_remedy = "add agents on other hosts";
+    for (size_t a = 0; a < named; ++a) {
+      const Candidate& c = candidates_[a];
+      absl::StrAppend(&misfit.message, a == 0 ? "" : "; ", NameOf(c), " can hold ", total_[a],
+                      " (limit: ", c.capacity.binding_limit(), ")");
+      if (c.held > 0) absl::StrAppend(&misfit.message, ", as its other runs hold up to ", c.held);
+      const std::string remedy = RemedyOf(c);
+      if (!remedy.empty()) absl::StrAppend(&other_remedy, a == 0 ? ", or " : "; ", remedy);
+    }
   } else if (both < peak) {
     misfit.limit = "ports";
-    misfit.message =
-        absl::StrCat(wants, "half of the port range towards these endpoints is ", both, " (limit: ports, ",
-                     candidates_.front().capacity.per_address_pair(), " for each pair of source address and endpoint)");
-    other_remedy = "give load.sourceAddresses more addresses, or use more endpoints";
+    misfit.message = absl::StrCat(wants, "from their source addresses the agents can hold ", both,
+                                  " towards these endpoints at full speed (limit: ports): ");
+    uint64_t slow = 0;
+    for (size_t a = 0; a < candidates_.size(); ++a) {
+      const Candidate& c = candidates_[a];
+      slow += std::min(
+          total_[a], Less(SaturatingMultiply(c.capacity.per_address_pair_max(), address_pairs_), c.held_to_endpoints));
+      if (a >= named) continue;
+      absl::StrAppend(&misfit.message, a == 0 ? "" : "; ", NameOf(c), " ", free_[a], " (", address_pairs_,
+                      " pairs of source address and endpoint, ", c.capacity.per_address_pair(), " ports each)");
+      if (c.held_to_endpoints > 0) {
+        absl::StrAppend(&misfit.message, ", as its other runs hold up to ", c.held_to_endpoints);
+      }
+    }
+    if (slow >= peak) {
+      absl::StrAppend(&misfit.message,
+                      "; the other half of the port range would do, but connects there run at a few hundred a second");
+    }
+    other_remedy =
+        "give load.sourceAddresses more addresses, use more endpoints, or widen net.ipv4.ip_local_port_range on the "
+        "agents' hosts";
   } else {
-    uint64_t per_worker = UINT64_MAX;
-    for (const Candidate& c : candidates_) per_worker = std::min(per_worker, c.capacity.per_worker());
+    const auto least = std::min_element(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) {
+      return a.capacity.per_worker() < b.capacity.per_worker();
+    });
     misfit.limit = workers_wanted_ > 0 ? "workers" : "descriptors";
     misfit.message =
         absl::StrCat(wants,
                      workers_wanted_ > 0 ? absl::StrCat("its ", workers_wanted_, " workers")
                                          : absl::StrCat("the agents' workers, at most ", kMaxWorkers, " in all,"),
-                     " can hold no more than ", per_worker, " each (limit: descriptors of one process)");
-    other_remedy = workers_wanted_ > 0 ? "raise load.workers or leave it out" : "raise the hosts' descriptor limit";
+                     " can hold no more than ", least->capacity.per_worker(), " each on ", NameOf(*least),
+                     " (limit: descriptors of one process)");
+    other_remedy = absl::StrCat(workers_wanted_ > 0 ? "raise load.workers or leave it out, or " : "",
+                                "start the agent with a higher hard limit of descriptors (ulimit -Hn, LimitNOFILE=)");
   }
   // In thousandths, rounded down; and as workers are whole, a little less may not fit where a little more did.
   auto thousandths = static_cast<uint64_t>(static_cast<double>(LargestFit(peak)) / static_cast<double>(peak) * 1000);

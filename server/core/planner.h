@@ -13,6 +13,7 @@
 //   4. It must fit: one worker holds at most per_worker connections; one agent at most its capacity less what its other
 //      runs hold; one agent to these endpoints at most per_address_pair x max(1, source addresses) x endpoints, less
 //      what its other runs hold of them (beyond half of the ports connect() crawls, see docs).
+//   5. A refusal names the hosts, the limit and its figure, and what to do: a scale that fits, or what to change there.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,7 @@ namespace loadstar::server {
 // An agent as a candidate for a run.
 struct Candidate {
   std::string name;
+  std::string host;  // its host's name; empty: not known
   uint32_t cores = 1;
   v1::Capacity capacity;
   // Connections that other active runs of it may hold at most.

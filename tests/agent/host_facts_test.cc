@@ -9,12 +9,28 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "agent/host/host_monitor.h"
 #include "agent/inbox.h"
 #include "lib/os/clock.h"
 
 namespace loadstar::agent {
 namespace {
+
+// Recorded on Linux 6.18; lsm_file_cache left out, as a kernel without security modules does.
+constexpr char kSlabinfo[] =
+    "slabinfo - version: 2.1\n"
+    "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> ...\n"
+    "TCPv6                104    156   2496   13    8 : tunables    0    0    0 : slabdata     12     12      0\n"
+    "TCP                   79    156   2368   13    8 : tunables    0    0    0 : slabdata     12     12      0\n"
+    "eventpoll_epi        398    512    128   32    1 : tunables    0    0    0 : slabdata     16     16      0\n"
+    "sock_inode_cache     195    285    832   19    4 : tunables    0    0    0 : slabdata     15     15      0\n"
+    "filp                2174   2436    192   21    1 : tunables    0    0    0 : slabdata    116    116      0\n"
+    "dentry            202919 203070    192   21    1 : tunables    0    0    0 : slabdata   9670   9670      0\n"
+    "lsm_inode_cache   129588 130048     32  128    1 : tunables    0    0    0 : slabdata   1016   1016      0\n";
+// Rounded up, each: 8 pages / 13 + 1 / 32 + 4 / 19 + 1 / 21 + 1 / 21 + 1 / 128.
+constexpr uint64_t kSocket = 2521 + 128 + 863 + 196 + 196 + 32;
+constexpr uint64_t kConnection = 2 * kSocket + kTrafficMemoryPerConnection + kUserMemoryPerConnection;
 
 class HostFactsTest : public testing::Test {
  protected:
@@ -28,7 +44,9 @@ class HostFactsTest : public testing::Test {
     Put("sys/net/ipv4/ip_local_port_range", "32768\t60999\n");
     Put("sys/net/ipv4/tcp_mem", "100000\t200000\t400000\n");
     Put("sys/net/core/somaxconn", "4096\n");
+    Put("sys/net/ipv4/ip_local_reserved_ports", "\n");
     Put("net/sockstat", "sockets: used 1\nTCP: inuse 5 orphan 0 tw 12 alloc 9 mem 2\n");
+    Put("slabinfo", kSlabinfo);
   }
   void TearDown() override { std::filesystem::remove_all(root_); }
   void Put(const std::string& path, const std::string& text) {
@@ -58,12 +76,13 @@ TEST_F(HostFactsTest, ReadsTheKernelsFigures) {
 
 TEST_F(HostFactsTest, CapacityNamesTheLimitThatBinds) {
   EXPECT_EQ(Capacity().per_address_pair(), 14'116u);
+  EXPECT_EQ(Capacity().per_address_pair_max(), 28'232u);
   EXPECT_EQ(Capacity().per_worker(), 20'000u - kWorkerReserve);
   EXPECT_EQ(Capacity().binding_limit(), "tcp memory");
-  EXPECT_EQ(Capacity().connections(), 400'000u * 4096 / kTcpMemoryPerConnection);
+  EXPECT_EQ(Capacity().connections(), (400'000u - 2) * 4096 / kTcpMemoryPerConnection);
   Put("meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1048576 kB\n");
   EXPECT_EQ(Capacity().binding_limit(), "memory");
-  EXPECT_EQ(Capacity().connections(), (1ull << 30) / kMemoryPerConnection);
+  EXPECT_EQ(Capacity().connections(), (1ull << 30) / kConnection);
   Put("sys/net/netfilter/nf_conntrack_max", "65536\n");
   Put("sys/net/netfilter/nf_conntrack_count", "536\n");
   EXPECT_EQ(Capacity().binding_limit(), "conntrack");
@@ -73,11 +92,63 @@ TEST_F(HostFactsTest, CapacityNamesTheLimitThatBinds) {
   EXPECT_EQ(Capacity().connections(), (100'000u - 2'048u) / 2);
 }
 
+TEST_F(HostFactsTest, EveryLimitIsToldWithWhatRaisesIt) {
+  Put("sys/net/netfilter/nf_conntrack_max", "65536\n");
+  Put("sys/net/netfilter/nf_conntrack_count", "536\n");
+  Put("sys/fs/file-max", "100000\n");
+  const v1::Capacity capacity = Capacity();
+  ASSERT_EQ(capacity.limits_size(), 4);
+  EXPECT_EQ(capacity.limits(0).name(), "descriptors");
+  EXPECT_EQ(capacity.limits(0).connections(), capacity.connections());
+  EXPECT_EQ(capacity.limits(0).remedy(), "raise fs.file-max, now 100000 with 2048 in use");
+  EXPECT_EQ(capacity.limits(1).name(), "conntrack");
+  EXPECT_EQ(capacity.limits(1).remedy(), "raise net.netfilter.nf_conntrack_max, now 65536 with 536 in use");
+  EXPECT_EQ(capacity.limits(2).name(), "tcp memory");
+  EXPECT_EQ(capacity.limits(2).remedy(), "raise the third number of net.ipv4.tcp_mem, now 400000 pages");
+  EXPECT_EQ(capacity.limits(3).name(), "memory");
+  EXPECT_EQ(capacity.limits(3).connections(), (8ull << 30) / kConnection);
+}
+
+TEST_F(HostFactsTest, MemoryCountsByTheKernelsOwnSlabFiguresOrNotAtAll) {
+  EXPECT_EQ(Read().socket_memory_bytes(), kSocket);
+  Put("meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1024 kB\n");
+  EXPECT_EQ(Capacity().binding_limit(), "memory");
+  for (const char* text : {"", "slabinfo - version: 2.1\n", "slabinfo - version: 2.1\nfilp 1 1 192 21 1\n"}) {
+    Put("slabinfo", text);
+    EXPECT_FALSE(Read().has_socket_memory_bytes()) << text;
+    EXPECT_EQ(Capacity().binding_limit(), "tcp memory") << text;
+  }
+}
+
+TEST_F(HostFactsTest, PortsAreCountedAsConnectTriesThem) {
+  struct Case {
+    const char* range;
+    const char* reserved;
+    uint64_t preferred;
+    uint64_t all;
+  };
+  for (const Case& c : {Case{"32768\t60999", "", 14'116, 28'232}, Case{"10000 10000", "", 1, 1},
+                        // An odd number of ports: the last one is never tried.
+                        Case{"10000 10002", "", 1, 2}, Case{"10001 10004", "", 2, 4},
+                        // Reserved ports of the preferred parity, of the other, in part outside of the range.
+                        Case{"10000 10009", "10002", 4, 9}, Case{"10000 10009", "10003", 5, 9},
+                        Case{"10000 10009", "9000-10003,10008-20000", 2, 4}, Case{"10000 10009", "1-65535", 0, 0},
+                        Case{"10009 10000", "", 0, 0}}) {
+    Put("sys/net/ipv4/ip_local_port_range", c.range);
+    Put("sys/net/ipv4/ip_local_reserved_ports", absl::StrCat(c.reserved, "\n"));
+    const v1::HostFacts host = Read();
+    EXPECT_EQ(host.ports_reserved(), c.reserved);
+    EXPECT_EQ(CountEphemeralPorts(host).preferred, c.preferred) << c.range << " without " << c.reserved;
+    EXPECT_EQ(CountEphemeralPorts(host).all, c.all) << c.range << " without " << c.reserved;
+  }
+}
+
 TEST_F(HostFactsTest, WhatCannotBeReadIsNoLimit) {
   std::filesystem::remove_all(root_ + "/sys");
   std::filesystem::remove_all(root_ + "/net");
   const v1::Capacity capacity = Capacity();
   EXPECT_EQ(capacity.binding_limit(), "memory");
+  EXPECT_EQ(capacity.limits_size(), 1);
   EXPECT_EQ(capacity.per_address_pair(), 0u);
 }
 

@@ -162,7 +162,7 @@ nodes:
         self.assertNotEqual(first, second)
         refused = loadstar.cli("run", document(loadstar, port, connections=50_000_000, name="third"))
         self.assertEqual(refused.code, NOT_CARRIED_OUT, refused)
-        self.assertRegex(refused.err, r"agent local can hold \d+ \(limit: (descriptors|memory|tcp memory|conntrack)\)")
+        self.assertRegex(refused.err, r"agent local on host \S+ can hold \d+ \(limit: (descriptors|memory|tcp memory|conntrack)\)")
         for run_id in (first, second):
             run = loadstar.wait_finished(run_id, 60)
             self.assert_sound(run)

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "lib/os/limits.h"
 
@@ -49,6 +51,31 @@ TEST(ParseSockstat, FindsTheFieldOfTheProtocol) {
   EXPECT_EQ(ParseSockstat(text, "TCP", "tw"), 131u);
   EXPECT_EQ(ParseSockstat(text, "UDP", "inuse"), 7u);
   EXPECT_FALSE(ParseSockstat(text, "UDP", "tw").has_value());
+}
+
+TEST(ParsePortList, ReadsPortsAndRanges) {
+  using Ranges = std::vector<std::pair<uint32_t, uint32_t>>;
+  EXPECT_EQ(ParsePortList("8080,9148-9150\n"), (Ranges{{8080, 8080}, {9148, 9150}}));
+  EXPECT_EQ(ParsePortList("\n"), Ranges());
+  for (const char* text : {"8080,", "-1", "9150-9148", "65536", "http", "1 2", "1--2"}) {
+    EXPECT_FALSE(ParsePortList(text).has_value()) << text;
+  }
+}
+
+TEST(ParseSlabinfo, ReadsTheShapeOfEachCache) {
+  // Recorded on Linux 6.18.
+  const auto caches = ParseSlabinfo(
+      "slabinfo - version: 2.1\n"
+      "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> ...\n"
+      "TCP                   79    156   2368   13    8 : tunables    0    0    0 : slabdata     12     12      0\n"
+      "filp                2174   2436    192   21    1 : tunables    0    0    0 : slabdata    116    116      0\n"
+      "broken              2174\n");
+  ASSERT_TRUE(caches.has_value());
+  ASSERT_EQ(caches->size(), 2u);
+  EXPECT_EQ(caches->at("TCP").objects_per_slab, 13u);
+  EXPECT_EQ(caches->at("TCP").pages_per_slab, 8u);
+  EXPECT_FALSE(ParseSlabinfo("slabinfo - version: 3.0\nTCP 1 1 1 1 1\n").has_value());
+  EXPECT_FALSE(ParseSlabinfo("").has_value());
 }
 
 TEST(Proc, ReadsBelowItsRoot) {

@@ -159,9 +159,13 @@ TEST_F(AgentTest, ConnectionsOfItsWorkersAreNotTakenOffTheCapacityOfItsHost) {
   const auto capacity = [&] {
     HostRead read;
     read.capacity.set_connections(1'000);
+    read.capacity.add_limits()->set_connections(1'000);
     Do(std::move(read));
     Do(SessionDown{});
-    return All<SendToCoordinator>(Do(SessionUp{})).at(0).message.hello().capacity().connections();
+    const auto hello = All<SendToCoordinator>(Do(SessionUp{}));
+    const v1::Capacity& told = hello.at(0).message.hello().capacity();
+    EXPECT_EQ(told.limits(0).connections(), told.connections());
+    return told.connections();
   };
   Run();
   EXPECT_EQ(capacity(), 1'000u);

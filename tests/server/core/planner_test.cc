@@ -74,6 +74,36 @@ TEST(Planner, PortsAreALimitOfTheirOwnWithTheirOwnRemedy) {
   EXPECT_TRUE(absl::StrContains(plan.misfit.remedy, "sourceAddresses")) << plan.misfit.remedy;
 }
 
+TEST(Planner, RefusalNamesTheHostItsLimitAndWhatRaisesItThere) {
+  Candidate agent = Agent("a", 28'000);
+  agent.host = "box1";
+  v1::CapacityLimit* limit = agent.capacity.add_limits();
+  limit->set_name("memory");
+  limit->set_remedy("free memory, now 300 MiB available");
+  const Plan plan = MakePlan(TestOf(40'000), kFourEndpoints, {agent, Agent("b", 1'000)});
+  ASSERT_FALSE(plan.ok());
+  EXPECT_TRUE(absl::StrContains(plan.misfit.message, "agent a on host box1 can hold 28000 (limit: memory)"))
+      << plan.misfit.message;
+  EXPECT_TRUE(absl::StrContains(plan.misfit.message, "agent b can hold 1000 (limit: memory)")) << plan.misfit.message;
+  EXPECT_TRUE(absl::StrContains(plan.misfit.remedy, "add agents on other hosts, or on box1 free memory, now 300 MiB"))
+      << plan.misfit.remedy;
+}
+
+TEST(Planner, RefusalForPortsSaysWhenOnlyTheSlowHalfWouldDo) {
+  Candidate agent = Agent("a", 200'000);
+  agent.host = "box1";
+  agent.capacity.set_per_address_pair_max(28'232);
+  const Plan slow = MakePlan(TestOf(100'000), kFourEndpoints, {agent});
+  ASSERT_FALSE(slow.ok());
+  EXPECT_TRUE(absl::StrContains(
+      slow.misfit.message, "agent a on host box1 56464 (4 pairs of source address and endpoint, 14116 ports each)"))
+      << slow.misfit.message;
+  EXPECT_TRUE(absl::StrContains(slow.misfit.message, "a few hundred a second")) << slow.misfit.message;
+  const Plan none = MakePlan(TestOf(150'000), kFourEndpoints, {agent});
+  ASSERT_FALSE(none.ok());
+  EXPECT_FALSE(absl::StrContains(none.misfit.message, "a few hundred a second")) << none.misfit.message;
+}
+
 TEST(Planner, WhatOtherRunsHoldIsTakenOff) {
   Candidate agent = Agent("a", 50'000);
   agent.held = 30'000;
