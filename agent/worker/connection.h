@@ -29,11 +29,11 @@ inline constexpr uint32_t kNoConnection = UINT32_MAX;
 // All that the engine keeps for one connection, besides its places in the InFlightTable and the protocol's own state.
 struct Connection {
   net::SocketId socket = net::kNoSocket;
-  uint32_t endpoint = 0;
-  // Neighbours in the list of connections that can take a request of a total rate.
+  uint32_t endpoint = 0;  // constant
+  // Neighbours in the load's list.
   uint32_t next = kNoConnection;
   uint32_t previous = kNoConnection;
-  // Requests that wait: due by the connection's own schedule, or owed in the closed model.
+  // Requests that wait: due by the number's own schedule, or owed in the closed model.
   uint32_t waiting = 0;
   uint16_t first_owed = 0;  // closed model: place of the oldest in the ring of owed times
   uint8_t attempts = 0;     // connects since it last was ready, for the backoff
@@ -47,9 +47,9 @@ struct Connection {
   int64_t since_ns = 0;                 // connect begun; from kHandshake on: established
   int64_t room_since_ns = 0;            // when the last lack of room ended
   int64_t oldest_deadline_ns = kNever;  // no request in flight times out before this
-  int64_t due_ns = kNever;              // next request of the connection's own schedule
+  int64_t due_ns = kNever;              // next request of the number's own schedule; kNever: it is not running
 
-  // The connection's own schedule: next request to become due, next to be sent.
+  // The number's own schedule, which outlives its TCP connections: next request to become due, next to be sent.
   ArrivalCursor due;
   ArrivalCursor sent;
 };

@@ -94,7 +94,7 @@ int64_t Engine::OnTick(int64_t now_ns) {
 void Engine::CloseSeconds(int64_t now_ns) {
   // A loop that was late still sends every second: what happened meanwhile counts in the one that is open.
   while (now_ns >= second_ends_ns_) {
-    load_->RecordTarget(second_ends_ns_ - start_ns_);
+    load_->RecordUntil(second_ends_ns_ - start_ns_);
     SendSecond();
     second_ends_ns_ += kSecond_ns;
   }
@@ -133,7 +133,7 @@ void Engine::OnEvent(const char* code, uint32_t severity, const std::string& mes
 void Engine::Finish() {
   if (std::exchange(finished_, true)) return;
   if (started_) {
-    load_->RecordTarget(INT64_MAX);
+    load_->RecordUntil(INT64_MAX);
     SendSecond();
   }
   v1::WorkerToAgent message;

@@ -29,7 +29,8 @@ constexpr Row kKinds[] = {
 
 }  // namespace
 
-Failure FailureOfErrno(int error) {
+Failure FailureOfErrno(v1::ErrorPhase phase, int error) {
+  if (error == ETIMEDOUT && phase != v1::ERROR_PHASE_CONNECT) return {v1::ERROR_KIND_TRANSPORT_TIMEOUT, ""};
   for (const Row& row : kKinds) {
     if (row.error == error) return {row.kind, ""};
   }

@@ -12,7 +12,8 @@ struct Failure {
   std::string detail;  // at most 64 bytes
 };
 
-// The kind of an errno from connect or from an established socket; 0 is an orderly close by the far side.
-Failure FailureOfErrno(int error);
+// The kind of an errno from connect or, in ERROR_PHASE_CONNECTION, from an established socket, where 0 is an orderly
+// close by the far side.
+Failure FailureOfErrno(v1::ErrorPhase phase, int error);
 
 }  // namespace loadstar::worker

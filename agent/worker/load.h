@@ -37,15 +37,26 @@ class LoadObserver {
 // Life: constructed, Start, then Tick once a turn until finished(). The profile's end (or EndAt) drops what was due and
 // not sent, lets requests in flight have their time, closes every connection and abandons the rest at a deadline.
 //
+// Schedules. A rate per connection is that of each connection *number* from the moment at which the profile asks for it
+// (its first connect begins) until the profile does not any more, whatever becomes of its TCP connection meanwhile:
+// what is asked for is known beforehand, and a target that refuses or loses connections is asked no less. Requests that
+// become due while the number has no connection wait in order and are sent when it has one (again), with their original
+// intended times. They have no timer: they are counted when the number's state changes and when a second ends. A number
+// that is asked for again goes on in its stream of random gaps, so nothing repeats. A total rate runs for the whole
+// run. Where late requests are to be skipped, one that is late by more than an interval (see LateRequests) when it
+// could be sent is dropped instead.
+//
 // What the recorded times mean. Latency counts from the intended time, service time from the actual send, both to the
 // reading of the answer. Schedule lag is the actual send minus the later of the intended time and the moment at which
 // the connection that took the request last came to have room (its handshake ended, an answer or a timeout freed a
 // place, its queue drained): waiting for a busy target is the target's, the rest is the generator's own fault. In the
 // closed model a request is intended after the answer and the think time, and its latency is its service time.
 //
-// A request that times out failed, and the time it waited is recorded in both histograms, so that a stall shows in
-// full. When answers have an order its connection is lost with it. A connection that ends takes its requests in flight
-// with it; they fail as it did and are not recorded, for how long they would have taken is not known.
+// A request that this worker gives up took longer than it waited, so the time it waited is in the latency and an
+// overload or a stall shows in full, also at the end: those that timed out (in the service time too), those in flight
+// on a connection that a timeout cost (when answers have an order), those in flight when the run is over, and those
+// that were due and never sent. A connection that the far side ends takes its requests in flight with it; they fail as
+// it did and are not recorded, for how long they would have taken is not known.
 class Load final : public net::SocketHandler, private ProtocolEvents {
  public:
   // Connects in progress at once: a slow target is not flooded.
@@ -81,8 +92,9 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   void LimitDrain(int64_t longest_ns) { drain_ns_ = std::min(drain_ns_, longest_ns); }
   // The end has come, and no connection is left.
   bool finished() const;
-  // Brings the gauge of wanted connections to an instant, for the sample that ends there.
-  void RecordTarget(int64_t elapsed_ns);
+  // Brings what is only counted then to an instant, for the sample that ends there: the gauge of wanted connections,
+  // and requests due of numbers that have no connection.
+  void RecordUntil(int64_t elapsed_ns);
 
   // net::SocketHandler; the tag is the connection's local number.
   void OnConnected(uint64_t tag, net::SocketId id, int error) override;
@@ -97,8 +109,8 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   // load_connections.cc: the profile, connecting and closing.
   int64_t OwnTarget(int64_t elapsed_ns) const;
   bool FollowProfile(int64_t now_ns);
-  void Acquire(uint32_t number);
-  void Release(uint32_t number);
+  void Acquire(uint32_t number, int64_t now_ns);
+  void Release(uint32_t number, int64_t now_ns);
   void Connect(uint32_t number);
   void ConnectFailed(uint32_t number, const Failure& failure);
   void BecomeReady(uint32_t number, int64_t now_ns);
@@ -109,26 +121,37 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   void Retry(uint32_t number);
   int64_t BackoffOf(uint32_t number);
   void End(int64_t now_ns);
-  void AbandonAll();
+  void AbandonAll(int64_t now_ns);
   void CheckRefusal(int64_t now_ns);
   bool wanted(uint32_t number) const { return number < wanted_; }
   bool established(uint32_t number) const;
 
   // load_requests.cc: schedules, sending, answers, timeouts.
   void BeginSchedule(uint32_t number, int64_t now_ns);
+  void FillPipeline(uint32_t number, int64_t now_ns);
+  int64_t DueTime(const Connection& c) const;
   void OnTimer(uint32_t number, int64_t now_ns);
   void Pump(uint32_t number, int64_t now_ns);
-  void PumpOwn(uint32_t number);
+  void PumpOwn(uint32_t number, int64_t now_ns);
   void PumpClosed(uint32_t number, int64_t now_ns);
   bool Dispatch(int budget);
   bool Send(uint32_t number, int64_t intended_ns);
   void CollectDue(uint32_t number, int64_t now_ns);
-  void DropWaiting(uint32_t number);
+  void DropOwn(uint32_t number, int64_t now_ns);
+  void DropWaiting(uint32_t number, int64_t now_ns);
+  void DropTotal(int64_t now_ns);
+  bool TotalTooLate(int64_t now_ns) const;
+  void ReportFull(uint64_t bound, const char* of);
   bool Expire(uint32_t number, int64_t now_ns);
   void Owe(uint32_t number, int64_t due_ns);
   void Answered(uint32_t number, InFlightRequest* request, const Failure* failure);
   bool Matched(uint64_t id, const Failure* failure);
   void FailInFlight(uint32_t number, const Failure& failure);
+  void GiveUpInFlight(uint32_t number, const Failure& failure, int64_t now_ns);
+  int64_t LatencyOf(const InFlightRequest& request, int64_t now_ns) const {
+    return now_ns - (settings_.pace == Pace::kClosed ? request.sent_ns : request.intended_ns);
+  }
+  void Offer(uint32_t number);
   void List(uint32_t number);
   void Unlist(uint32_t number);
   bool HasRoom(const Connection& c) const {
@@ -161,6 +184,7 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   int64_t end_ns_;  // elapsed
   int64_t drain_ns_;
   bool ending_ = false;
+  int64_t ended_ns_ = kNever;  // when the end was carried out, on the loop's clock
   int64_t next_profile_look_ns_ = 0;
 
   std::vector<Connection> connections_;
@@ -174,6 +198,8 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
 
   TotalSchedule total_;
   RateCurve own_curve_;  // phase of the schedules of single connections
+  // A total rate: the connections that can take a request. A rate per connection: the numbers that have a schedule and
+  // no connection that is ready.
   uint32_t first_listed_ = kNoConnection;
   uint32_t last_listed_ = kNoConnection;
   bool drop_reported_ = false;

@@ -10,6 +10,7 @@ namespace loadstar::worker {
 namespace {
 
 // Streams of random numbers of one seed must not meet: arrivals of a total rate, of connections, and backoff.
+constexpr uint64_t kArrivalSalt = 0x6172726976616C00ULL;
 constexpr uint64_t kBackoffSalt = 0x6261636B6F666600ULL;
 
 // A worker that is at its limit of connects in progress looks again after this time.
@@ -40,7 +41,7 @@ Load::Load(const Settings* settings, net::Loop* loop, Recorder* recorder, LoadOb
       protocol_(std::move(protocol)),
       split_(settings->plan.worker_count(), static_cast<uint32_t>(settings->endpoints.size()),
              static_cast<uint32_t>(settings->sources.size())),
-      arrivals_(settings->poisson),
+      arrivals_(settings->spacing, 1),
       profile_(settings->plan.load()),
       end_ns_(profile_.EndNs()),
       drain_ns_(std::min(settings->request_timeout_ns, kMaxDrain_ns)),
@@ -48,10 +49,15 @@ Load::Load(const Settings* settings, net::Loop* loop, Recorder* recorder, LoadOb
       in_flight_(settings->connections_max, settings->pipeline),
       owed_(settings->pace == Pace::kClosed ? size_t{settings->connections_max} * settings->pipeline : 0),
       wheel_(settings->connections_max, clock()),
-      total_(settings->pace == Pace::kTotal ? settings->rate_per_s : 0, settings->poisson,
+      total_(settings->pace == Pace::kTotal ? settings->rate_per_s : 0, settings->spacing,
              settings->plan.worker_index(), settings->plan.worker_count(), settings->plan.load().seed()),
       own_curve_(settings->rate_per_s) {
   fired_.reserve(settings->connections_max);
+  for (uint32_t number = 0; number < connections_.size(); ++number) {
+    const uint64_t k = split_.GlobalOf(settings->plan.worker_index(), number);
+    connections_[number].endpoint = split_.EndpointOf(k);
+    connections_[number].due.state = SplitMix(settings->plan.load().seed() ^ kArrivalSalt, k).state();
+  }
 }
 
 Load::~Load() = default;
@@ -69,24 +75,17 @@ int64_t Load::Tick(int64_t now_ns) {
   for (const uint32_t number : fired_) OnTimer(number, now_ns);
 
   if (!ending_) {
-    uint64_t dropped = 0;
-    const uint64_t due = total_.Advance(std::min(elapsed_ns, end_ns_ - 1), &dropped);
+    const uint64_t due = total_.Advance(std::min(elapsed_ns, end_ns_ - 1));
     if (due > 0) recorder_->TotalRequestsDue(due);
-    if (dropped > 0) {
-      recorder_->TotalRequestsDropped(dropped);
-      if (!std::exchange(drop_reported_, true)) {
-        observer_->OnEvent("backlog-full", 2,
-                           absl::StrCat("more than ", TotalSchedule::kMaxBacklog,
-                                        " requests are due and cannot be sent: the oldest are dropped and counted"));
-      }
-    }
+    if (total_.backlog() > TotalSchedule::kMaxBacklog) ReportFull(TotalSchedule::kMaxBacklog, "");
+    while (total_.backlog() > TotalSchedule::kMaxBacklog) DropTotal(now_ns);
     more |= Dispatch(kSendsPerTurn);
     if (elapsed_ns >= end_ns_) End(now_ns);
   }
   more |= FollowProfile(now_ns);
   CheckRefusal(now_ns);
   const int64_t abandon_ns = start_ns_ + end_ns_ + drain_ns_;
-  if (ending_ && now_ns >= abandon_ns) AbandonAll();
+  if (ending_ && now_ns >= abandon_ns) AbandonAll(now_ns);
 
   if (more) return now_ns;
   int64_t next_ns = std::min(wheel_.NextDue(), next_profile_look_ns_);
@@ -117,12 +116,12 @@ bool Load::FollowProfile(int64_t now_ns) {
   }
   int closes = kClosesPerTurn;
   while (wanted_ > target && closes > 0) {
-    Release(--wanted_);
+    Release(--wanted_, now_ns);
     --closes;
   }
   int connects = kConnectsPerTurn;
   while (wanted_ < target && connects > 0 && recorder_->pending() < kMaxPending) {
-    Acquire(wanted_++);
+    Acquire(wanted_++, now_ns);
     --connects;
   }
   if (wanted_ != target) {
@@ -142,22 +141,31 @@ bool Load::established(uint32_t number) const {
 }
 
 // The profile asks for this connection (again).
-void Load::Acquire(uint32_t number) {
+void Load::Acquire(uint32_t number, int64_t now_ns) {
   Connection& c = connections_[number];
+  BeginSchedule(number, now_ns);
   if (c.state == ConnectionState::kFree) {
     c.attempts = 0;
     Connect(number);
   } else if (c.state == ConnectionState::kReady) {
     // It was on its way out, waiting for answers: it goes on as if newly ready.
-    const int64_t now_ns = clock_();
-    BeginSchedule(number, now_ns);
-    Pump(number, now_ns);
+    const int64_t free_ns = clock_();
+    FillPipeline(number, free_ns);
+    Pump(number, free_ns);
   }
 }
 
 // The profile does not ask for this connection any more.
-void Load::Release(uint32_t number) {
+void Load::Release(uint32_t number, int64_t now_ns) {
   Connection& c = connections_[number];
+  Unlist(number);
+  if (settings_.pace == Pace::kPerConnection) {
+    // Timers are coarse: requests that became due in the last moments may not have been collected yet.
+    CollectDue(number, now_ns);
+    if (!ending_) PumpOwn(number, now_ns);
+    DropWaiting(number, now_ns);
+    c.due_ns = kNever;
+  }
   switch (c.state) {
     case ConnectionState::kBackoff:
     case ConnectionState::kGone:
@@ -165,9 +173,7 @@ void Load::Release(uint32_t number) {
       c.state = ConnectionState::kFree;
       return;
     case ConnectionState::kReady:
-      DropWaiting(number);
-      c.due_ns = kNever;
-      Unlist(number);
+      c.waiting = 0;
       CloseIfDone(number);
       return;
     case ConnectionState::kFree:
@@ -181,7 +187,6 @@ void Load::Release(uint32_t number) {
 void Load::Connect(uint32_t number) {
   Connection& c = connections_[number];
   const uint64_t k = split_.GlobalOf(settings_.plan.worker_index(), number);
-  c.endpoint = split_.EndpointOf(k);
   c.since_ns = clock_();
   if (c.attempts < UINT8_MAX) ++c.attempts;
   first_attempt_ns_ = std::min(first_attempt_ns_, c.since_ns);
@@ -196,14 +201,14 @@ void Load::Connect(uint32_t number) {
   if (loop_->Connect(options, &c.socket, &error)) {
     SetTimer(number, c.since_ns + settings_.connect_timeout_ns);
   } else {
-    ConnectFailed(number, FailureOfErrno(error));
+    ConnectFailed(number, FailureOfErrno(v1::ERROR_PHASE_CONNECT, error));
   }
 }
 
 void Load::OnConnected(uint64_t tag, net::SocketId id, int error) {
   observer_->OnTime(loop_->now_ns());
   const auto number = static_cast<uint32_t>(tag);
-  if (error != 0) return ConnectFailed(number, FailureOfErrno(error));
+  if (error != 0) return ConnectFailed(number, FailureOfErrno(v1::ERROR_PHASE_CONNECT, error));
   Connection& c = connections_[number];
   const int64_t now_ns = clock_();
   recorder_->ConnectDone(c.endpoint, now_ns - c.since_ns);
@@ -246,19 +251,23 @@ void Load::BecomeReady(uint32_t number, int64_t now_ns) {
   c.room_since_ns = now_ns;
   c.oldest_deadline_ns = kNever;
   CancelTimer(number);
-  if (wanted(number)) BeginSchedule(number, now_ns);
+  if (!wanted(number)) return;
+  FillPipeline(number, now_ns);
+  if (settings_.pace != Pace::kPerConnection) return;
+  Unlist(number);
+  CollectDue(number, now_ns);
+  ArmTimer(number, c.due_ns);
 }
 
 void Load::OnClosed(uint64_t tag, net::SocketId /*id*/, int error) {
   observer_->OnTime(loop_->now_ns());
-  Lose(static_cast<uint32_t>(tag), FailureOfErrno(error));
+  Lose(static_cast<uint32_t>(tag), FailureOfErrno(v1::ERROR_PHASE_CONNECTION, error));
 }
 
 // An established connection has ended otherwise than by our will; its socket is gone.
 void Load::Lose(uint32_t number, const Failure& failure) {
   Connection& c = connections_[number];
   FailInFlight(number, failure);
-  DropWaiting(number);
   recorder_->ConnectionLost(c.endpoint, failure);
   protocol_->End(number);
   Forget(number);
@@ -288,12 +297,14 @@ void Load::Forget(uint32_t number) {
   c.socket = net::kNoSocket;
   c.places = InFlightPlaces();
   c.blocked = false;
-  c.waiting = 0;
-  c.due_ns = kNever;
   c.oldest_deadline_ns = kNever;
+  if (settings_.pace == Pace::kClosed) c.waiting = 0;
   if (!wanted(number)) {
     c.state = ConnectionState::kFree;
-  } else if (settings_.reconnect) {
+    return;
+  }
+  if (settings_.pace == Pace::kPerConnection) List(number);
+  if (settings_.reconnect) {
     c.state = ConnectionState::kBackoff;
     SetTimer(number, clock_() + BackoffOf(number));
   } else {
@@ -322,29 +333,28 @@ void Load::Retry(uint32_t number) {
 // The profile is over: nothing becomes due any more, and what was due and could not be sent is dropped.
 void Load::End(int64_t now_ns) {
   ending_ = true;
+  ended_ns_ = now_ns;
   next_profile_look_ns_ = now_ns;
   if (settings_.pace == Pace::kPerConnection) {
-    // Timers are coarse: requests that became due in the last moments may not have been collected yet.
+    // As in Release, but before connections are closed, which takes many turns.
     for (uint32_t number = 0; number < wanted_; ++number) {
-      if (connections_[number].state != ConnectionState::kReady) continue;
       CollectDue(number, now_ns);
-      PumpOwn(number);
+      PumpOwn(number, now_ns);
     }
   }
   Dispatch(INT_MAX);
-  if (const uint64_t dropped = total_.DropBacklog(); dropped > 0) recorder_->TotalRequestsDropped(dropped);
+  while (total_.backlog() > 0) DropTotal(now_ns);
 }
 
-void Load::AbandonAll() {
+void Load::AbandonAll(int64_t now_ns) {
   const Failure abandoned{v1::ERROR_KIND_ABANDONED, ""};
-  while (wanted_ > 0) Release(--wanted_);
+  while (wanted_ > 0) Release(--wanted_, now_ns);
   for (uint32_t number = 0; number < connections_.size(); ++number) {
     if (connections_[number].state == ConnectionState::kPending) {
       loop_->Close(connections_[number].socket);
       ConnectFailed(number, abandoned);
     } else if (established(number)) {
-      FailInFlight(number, abandoned);
-      DropWaiting(number);
+      GiveUpInFlight(number, abandoned, now_ns);
       CloseNow(number);
     }
   }
@@ -354,7 +364,12 @@ bool Load::finished() const {
   return ending_ && wanted_ == 0 && recorder_->pending() == 0 && recorder_->established() == 0;
 }
 
-void Load::RecordTarget(int64_t elapsed_ns) {
+void Load::RecordUntil(int64_t elapsed_ns) {
+  if (settings_.pace == Pace::kPerConnection) {
+    for (uint32_t number = first_listed_; number != kNoConnection; number = connections_[number].next) {
+      CollectDue(number, start_ns_ + elapsed_ns - 1);
+    }
+  }
   const auto target = static_cast<uint64_t>(OwnTarget(elapsed_ns));
   const uint32_t worker = settings_.plan.worker_index();
   while (counted_target_ < target) {
@@ -377,10 +392,8 @@ void Load::Update(int64_t at_elapsed_ns, const v1::LoadUpdate& update) {
     changed = own_curve_.Update(at_ns, update.rate_per_s());
     for (uint32_t number = 0; changed && number < wanted_; ++number) {
       Connection& c = connections_[number];
-      if (c.state != ConnectionState::kReady) continue;
-      const int64_t due_ns = own_curve_.TimeAt(c.due.phase);
-      c.due_ns = due_ns < end_ns_ ? start_ns_ + due_ns : kNever;
-      ArmTimer(number, c.due_ns);
+      c.due_ns = DueTime(c);
+      if (c.state == ConnectionState::kReady) ArmTimer(number, c.due_ns);
     }
   }
   if (!changed) {

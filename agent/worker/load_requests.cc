@@ -1,33 +1,50 @@
 // The half of Load that paces requests and matches answers.
 #include <algorithm>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "agent/worker/load.h"
 
 namespace loadstar::worker {
 namespace {
 
-constexpr uint64_t kArrivalSalt = 0x6172726976616C00ULL;
-
-// Requests of one connection's own schedule that may wait; beyond it they are dropped and counted.
+// Requests of one number's own schedule that may wait; beyond it the oldest are dropped.
 constexpr uint32_t kMaxWaiting = 1'000'000;
+
+// No request is skipped that is late by less: timers are coarse, and at thousands of requests a second and connection
+// that alone is an interval.
+constexpr int64_t kSkipFloor_ns = 1'000'000;
 
 }  // namespace
 
-// The connection is ready (again): its own schedule begins here.
+// The profile asks for the number: its own schedule begins here, and goes on in its random stream.
 void Load::BeginSchedule(uint32_t number, int64_t now_ns) {
+  if (settings_.pace != Pace::kPerConnection) return;
   Connection& c = connections_[number];
-  if (settings_.pace == Pace::kPerConnection) {
-    const uint64_t k = split_.GlobalOf(settings_.plan.worker_index(), number);
-    const double phase = own_curve_.PhaseAt(now_ns - start_ns_);
-    c.due = arrivals_.First(phase, PhaseOffset(k), SplitMix(settings_.plan.load().seed() ^ kArrivalSalt, k));
-    c.sent = c.due;
-    const int64_t due_ns = own_curve_.TimeAt(c.due.phase);
-    c.due_ns = due_ns < end_ns_ ? start_ns_ + due_ns : kNever;
+  const uint64_t k = split_.GlobalOf(settings_.plan.worker_index(), number);
+  c.due = arrivals_.First(own_curve_.PhaseAt(now_ns - start_ns_), PhaseOffset(k),
+                          settings_.spacing.poisson ? c.due.state : 0);
+  c.sent = c.due;
+  c.due_ns = DueTime(c);
+  if (c.state == ConnectionState::kReady) {
     ArmTimer(number, c.due_ns);
-  } else if (settings_.pace == Pace::kClosed) {
-    c.waiting = 0;
-    while (c.waiting + c.places.count < settings_.pipeline) Owe(number, now_ns);
+  } else {
+    List(number);
   }
+}
+
+// Closed model: the connection may send at once whatever it has room for.
+void Load::FillPipeline(uint32_t number, int64_t now_ns) {
+  if (settings_.pace != Pace::kClosed) return;
+  Connection& c = connections_[number];
+  c.waiting = 0;
+  while (c.waiting + c.places.count < settings_.pipeline) Owe(number, now_ns);
+}
+
+// When the next request of the number's own schedule becomes due, on the loop's clock.
+int64_t Load::DueTime(const Connection& c) const {
+  const int64_t due_ns = own_curve_.TimeAt(c.due.phase);
+  return due_ns < end_ns_ ? start_ns_ + due_ns : kNever;
 }
 
 void Load::OnTimer(uint32_t number, int64_t now_ns) {
@@ -59,31 +76,52 @@ void Load::OnTimer(uint32_t number, int64_t now_ns) {
   CloseIfDone(number);
 }
 
-// Lets the connection's own schedule come up to now.
+// Lets the number's own schedule come up to now.
 void Load::CollectDue(uint32_t number, int64_t now_ns) {
   Connection& c = connections_[number];
-  uint64_t due = 0;
   while (c.due_ns <= now_ns && c.due_ns - start_ns_ < end_ns_) {
-    ++due;
+    const int64_t due_ns = c.due_ns;
+    recorder_->RequestDue(c.endpoint);
     arrivals_.Next(&c.due);
-    const int64_t due_ns = own_curve_.TimeAt(c.due.phase);
-    c.due_ns = due_ns < end_ns_ ? start_ns_ + due_ns : kNever;
+    c.due_ns = DueTime(c);
+    if (++c.waiting <= kMaxWaiting) continue;
+    ReportFull(kMaxWaiting, " of one connection");
+    DropOwn(number, due_ns);
   }
-  if (due == 0) return;
-  recorder_->RequestsDue(c.endpoint, due);
-  const uint64_t waiting = c.waiting + due;
-  c.waiting = static_cast<uint32_t>(std::min<uint64_t>(waiting, kMaxWaiting));
-  if (waiting <= kMaxWaiting) return;
-  for (uint64_t i = kMaxWaiting; i < waiting; ++i) arrivals_.Next(&c.sent);
-  recorder_->RequestsDropped(c.endpoint, waiting - kMaxWaiting);
 }
 
-// Requests of the connection's own schedule that were due and will not be sent.
-void Load::DropWaiting(uint32_t number) {
+// The oldest request of the number's own schedule that waits will not be sent.
+void Load::DropOwn(uint32_t number, int64_t now_ns) {
   Connection& c = connections_[number];
-  if (settings_.pace == Pace::kPerConnection && c.waiting > 0) recorder_->RequestsDropped(c.endpoint, c.waiting);
-  c.waiting = 0;
-  c.sent = c.due;
+  const int64_t intended_ns = start_ns_ + own_curve_.TimeAt(c.sent.phase);
+  recorder_->RequestDropped(c.endpoint, std::min(now_ns, ended_ns_) - intended_ns);
+  arrivals_.Next(&c.sent);
+  --c.waiting;
+}
+
+void Load::DropWaiting(uint32_t number, int64_t now_ns) {
+  while (connections_[number].waiting > 0) DropOwn(number, now_ns);
+}
+
+// The oldest request of the total rate that waits will not be sent.
+void Load::DropTotal(int64_t now_ns) {
+  recorder_->TotalRequestDropped(std::min(now_ns, ended_ns_) - (start_ns_ + total_.OldestIntended()));
+  total_.TakeOldest();
+}
+
+// Whether the oldest request of the total rate is skipped: each connection's own interval is that of as many requests
+// as there are connections.
+bool Load::TotalTooLate(int64_t now_ns) const {
+  const double connections = static_cast<double>(wanted_) * settings_.plan.worker_count();
+  return total_.OldestLateness(now_ns - start_ns_) > std::max<double>(connections, settings_.spacing.burst) &&
+         now_ns - start_ns_ - total_.OldestIntended() > kSkipFloor_ns;
+}
+
+void Load::ReportFull(uint64_t bound, const char* of) {
+  if (std::exchange(drop_reported_, true)) return;
+  observer_->OnEvent("backlog-full", 2,
+                     absl::StrCat("more than ", bound, " requests", of,
+                                  " are due and cannot be sent: the oldest are dropped and counted"));
 }
 
 // Sends what this connection can send now.
@@ -93,20 +131,27 @@ void Load::Pump(uint32_t number, int64_t now_ns) {
     case Pace::kNone:
       return;
     case Pace::kTotal:
-      List(number);
+      Offer(number);
       if (total_.backlog() > 0) Dispatch(kSendsPerTurn);
       return;
     case Pace::kPerConnection:
-      return PumpOwn(number);
+      return PumpOwn(number, now_ns);
     case Pace::kClosed:
       return PumpClosed(number, now_ns);
   }
 }
 
-void Load::PumpOwn(uint32_t number) {
+void Load::PumpOwn(uint32_t number, int64_t now_ns) {
   Connection& c = connections_[number];
   while (c.waiting > 0 && HasRoom(c)) {
-    if (!Send(number, start_ns_ + own_curve_.TimeAt(c.sent.phase))) return;
+    const int64_t intended_ns = start_ns_ + own_curve_.TimeAt(c.sent.phase);
+    // The phase tells lateness in intervals, whatever became of the rate meanwhile.
+    if (settings_.skip_late && own_curve_.PhaseAt(now_ns - start_ns_) - c.sent.phase > settings_.spacing.burst &&
+        now_ns - intended_ns > kSkipFloor_ns) {
+      DropOwn(number, now_ns);
+      continue;
+    }
+    if (!Send(number, intended_ns)) return;
     arrivals_.Next(&c.sent);
     --c.waiting;
   }
@@ -137,19 +182,31 @@ void Load::Owe(uint32_t number, int64_t due_ns) {
 bool Load::Dispatch(int budget) {
   while (total_.backlog() > 0 && first_listed_ != kNoConnection) {
     if (budget-- == 0) return true;
+    if (settings_.skip_late) {
+      const int64_t now_ns = clock_();
+      if (TotalTooLate(now_ns)) {
+        DropTotal(now_ns);
+        continue;
+      }
+    }
     const uint32_t number = first_listed_;
     Unlist(number);
     if (Send(number, start_ns_ + total_.OldestIntended())) {
       total_.TakeOldest();
-      List(number);  // behind all others
+      Offer(number);  // behind all others
     }
   }
   return false;
 }
 
+// The connection takes requests of the total rate, if it can.
+void Load::Offer(uint32_t number) {
+  if (wanted(number) && HasRoom(connections_[number])) List(number);
+}
+
 void Load::List(uint32_t number) {
   Connection& c = connections_[number];
-  if (c.listed || !wanted(number) || !HasRoom(c)) return;
+  if (c.listed) return;
   c.listed = true;
   c.next = kNoConnection;
   c.previous = last_listed_;
@@ -180,7 +237,7 @@ bool Load::Send(uint32_t number, int64_t intended_ns) {
     return false;
   }
   in_flight_.Add(number, &c.places, id, intended_ns, now_ns);
-  if (settings_.pace == Pace::kClosed) recorder_->RequestsDue(c.endpoint, 1);
+  if (settings_.pace == Pace::kClosed) recorder_->RequestDue(c.endpoint);
   recorder_->RequestSent(c.endpoint, settings_.pace == Pace::kTotal, bytes.size(),
                          now_ns - std::max(intended_ns, c.room_since_ns));
   const int64_t deadline_ns = now_ns + settings_.request_timeout_ns;
@@ -257,7 +314,7 @@ bool Load::Matched(uint64_t id, const Failure* failure) {
 void Load::Answered(uint32_t number, InFlightRequest* request, const Failure* failure) {
   Connection& c = connections_[number];
   const int64_t service_ns = received_ns_ - request->sent_ns;
-  const int64_t latency_ns = settings_.pace == Pace::kClosed ? service_ns : received_ns_ - request->intended_ns;
+  const int64_t latency_ns = LatencyOf(*request, received_ns_);
   if (failure == nullptr) {
     recorder_->RequestAnswered(c.endpoint, latency_ns, service_ns);
   } else {
@@ -292,17 +349,30 @@ bool Load::Expire(uint32_t number, int64_t now_ns) {
     Answered(number, request, &timeout);
   }
   if (!expired || !protocol_->ordered()) return true;
+  GiveUpInFlight(number, timeout, now_ns);
   loop_->Reset(c.socket);
   Lose(number, timeout);
   return false;
 }
 
+// The far side has ended the connection, and what was in flight on it.
 void Load::FailInFlight(uint32_t number, const Failure& failure) {
   Connection& c = connections_[number];
   for (uint16_t place = 0; place < c.places.touched && c.places.count > 0; ++place) {
     InFlightRequest* request = in_flight_.At(number, place);
     if (request == nullptr) continue;
     recorder_->RequestFailed(c.endpoint, failure);
+    in_flight_.Remove(number, &c.places, request);
+  }
+}
+
+// We end the connection, and with it what was in flight.
+void Load::GiveUpInFlight(uint32_t number, const Failure& failure, int64_t now_ns) {
+  Connection& c = connections_[number];
+  for (uint16_t place = 0; place < c.places.touched && c.places.count > 0; ++place) {
+    InFlightRequest* request = in_flight_.At(number, place);
+    if (request == nullptr) continue;
+    recorder_->RequestGivenUp(c.endpoint, failure, LatencyOf(*request, now_ns));
     in_flight_.Remove(number, &c.places, request);
   }
 }

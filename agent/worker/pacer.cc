@@ -44,23 +44,38 @@ bool RateCurve::Update(int64_t at_ns, double rate_per_s) {
   return true;
 }
 
-ArrivalCursor Arrivals::First(double base_phase, double offset, SplitMix random) const {
-  ArrivalCursor cursor{base_phase, random};
-  cursor.phase += poisson_ ? cursor.random.Exponential() : offset;
+ArrivalCursor Arrivals::First(double base_phase, double offset, uint64_t state) const {
+  ArrivalCursor cursor{base_phase, state};
+  if (spacing_.poisson) {
+    Next(&cursor);
+  } else {
+    cursor.phase += offset * spacing_.burst + static_cast<double>(BurstBegin(state));
+  }
   return cursor;
 }
 
-TotalSchedule::TotalSchedule(double rate_per_s, bool poisson, uint32_t worker_index, uint32_t worker_count,
+void Arrivals::Next(ArrivalCursor* cursor) const {
+  if (spacing_.poisson) {
+    SplitMix random(cursor->state);
+    cursor->phase += random.Exponential() * stride_;
+    cursor->state = random.state();
+    return;
+  }
+  const uint64_t request = cursor->state;
+  cursor->state += stride_;
+  // Whole numbers, so that nothing drifts.
+  cursor->phase += spacing_.burst == 1 ? stride_ : static_cast<double>(BurstBegin(cursor->state) - BurstBegin(request));
+}
+
+TotalSchedule::TotalSchedule(double rate_per_s, Spacing spacing, uint32_t worker_index, uint32_t worker_count,
                              uint64_t seed)
-    : curve_(rate_per_s / worker_count),
-      arrivals_(poisson),
-      workers_(worker_count),
-      // r = q * n + i is due at r / rate = (q + i / n) / (rate / n).
-      due_(arrivals_.First(0, static_cast<double>(worker_index) / worker_count, SplitMix(seed, worker_index))),
+    : curve_(rate_per_s),
+      arrivals_(spacing, worker_count),
+      due_(arrivals_.First(0, 0, spacing.poisson ? SplitMix(seed, worker_index).state() : worker_index)),
       sent_(due_),
       next_due_ns_(curve_.TimeAt(due_.phase)) {}
 
-uint64_t TotalSchedule::Advance(int64_t elapsed_ns, uint64_t* dropped) {
+uint64_t TotalSchedule::Advance(int64_t elapsed_ns) {
   uint64_t count = 0;
   advanced_to_ns_ = std::max(advanced_to_ns_, elapsed_ns);
   while (next_due_ns_ <= elapsed_ns) {
@@ -69,11 +84,6 @@ uint64_t TotalSchedule::Advance(int64_t elapsed_ns, uint64_t* dropped) {
     ++count;
   }
   backlog_ += count;
-  *dropped = 0;
-  while (backlog_ > kMaxBacklog) {
-    TakeOldest();
-    ++*dropped;
-  }
   return count;
 }
 
@@ -82,16 +92,9 @@ void TotalSchedule::TakeOldest() {
   --backlog_;
 }
 
-uint64_t TotalSchedule::DropBacklog() {
-  const uint64_t dropped = backlog_;
-  sent_ = due_;
-  backlog_ = 0;
-  return dropped;
-}
-
 bool TotalSchedule::Update(int64_t at_ns, double rate_per_s) {
   // What has become due stays due: the curve is only bent where it has not been read yet.
-  if (!curve_.Update(std::max(at_ns, advanced_to_ns_ + 1), rate_per_s / workers_)) return false;
+  if (!curve_.Update(std::max(at_ns, advanced_to_ns_ + 1), rate_per_s)) return false;
   next_due_ns_ = curve_.TimeAt(due_.phase);
   return true;
 }

@@ -21,6 +21,8 @@ class SplitMix {
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
     return z ^ (z >> 31);
   }
+  // What SplitMix(uint64_t) goes on from.
+  uint64_t state() const { return state_; }
   // Uniform in (0, 1]: never 0, so that its logarithm exists.
   double Uniform() { return static_cast<double>((Next() >> 11) + 1) * 0x1.0p-53; }
   // Exponential with mean 1.

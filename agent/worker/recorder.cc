@@ -69,23 +69,25 @@ void Recorder::TotalRequestsDue(uint64_t count) {
   totals_.set_requests_backlog(totals_.requests_backlog() + count);
 }
 
-void Recorder::TotalRequestsDropped(uint64_t count) {
-  unattributed_.set_requests_dropped(unattributed_.requests_dropped() + count);
-  totals_.set_requests_backlog(totals_.requests_backlog() - count);
+void Recorder::TotalRequestDropped(int64_t waited_ns) {
+  unattributed_.set_requests_dropped(unattributed_.requests_dropped() + 1);
+  unattributed_latency_.Record(Microseconds(waited_ns));
+  totals_.set_requests_backlog(totals_.requests_backlog() - 1);
 }
 
-void Recorder::RequestsDue(uint32_t endpoint, uint64_t count) {
+void Recorder::RequestDue(uint32_t endpoint) {
   Endpoint& e = endpoints_[endpoint];
-  e.counters.set_requests_due(e.counters.requests_due() + count);
-  e.gauges.set_requests_backlog(e.gauges.requests_backlog() + count);
-  totals_.set_requests_backlog(totals_.requests_backlog() + count);
+  e.counters.set_requests_due(e.counters.requests_due() + 1);
+  e.gauges.set_requests_backlog(e.gauges.requests_backlog() + 1);
+  totals_.set_requests_backlog(totals_.requests_backlog() + 1);
 }
 
-void Recorder::RequestsDropped(uint32_t endpoint, uint64_t count) {
+void Recorder::RequestDropped(uint32_t endpoint, int64_t waited_ns) {
   Endpoint& e = endpoints_[endpoint];
-  e.counters.set_requests_dropped(e.counters.requests_dropped() + count);
-  e.gauges.set_requests_backlog(e.gauges.requests_backlog() - count);
-  totals_.set_requests_backlog(totals_.requests_backlog() - count);
+  e.counters.set_requests_dropped(e.counters.requests_dropped() + 1);
+  e.latency.Record(Microseconds(waited_ns));
+  e.gauges.set_requests_backlog(e.gauges.requests_backlog() - 1);
+  totals_.set_requests_backlog(totals_.requests_backlog() - 1);
 }
 
 void Recorder::RequestSent(uint32_t endpoint, bool of_total_rate, size_t bytes, int64_t schedule_lag_ns) {
@@ -111,6 +113,11 @@ void Recorder::RequestAnswered(uint32_t endpoint, int64_t latency_ns, int64_t se
 void Recorder::RequestFailedAfter(uint32_t endpoint, const Failure& failure, int64_t latency_ns, int64_t service_ns) {
   endpoints_[endpoint].latency.Record(Microseconds(latency_ns));
   service_time_.Record(Microseconds(service_ns));
+  RequestFailed(endpoint, failure);
+}
+
+void Recorder::RequestGivenUp(uint32_t endpoint, const Failure& failure, int64_t latency_ns) {
+  endpoints_[endpoint].latency.Record(Microseconds(latency_ns));
   RequestFailed(endpoint, failure);
 }
 
@@ -155,6 +162,7 @@ void Recorder::TakeSecond(v1::WorkerSample* sample) {
   *figures->mutable_counters() = unattributed_;
   *figures->mutable_gauges() = totals_;
   scratch_.Reset();
+  scratch_.Merge(unattributed_latency_);
   for (Endpoint& e : endpoints_) {
     metrics::AddCounters(e.counters, figures->mutable_counters());
     scratch_.Merge(e.latency);
@@ -183,6 +191,7 @@ void Recorder::TakeSecond(v1::WorkerSample* sample) {
     count = 0;
   }
   unattributed_.Clear();
+  unattributed_latency_.Reset();
   service_time_.Reset();
   schedule_lag_.Reset();
   connect_time_.Reset();

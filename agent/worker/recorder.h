@@ -34,16 +34,19 @@ class Recorder {
   void ConnectionClosed(uint32_t endpoint);
   void ConnectionLost(uint32_t endpoint, const Failure& failure);
 
-  // Requests of a total rate become due without an endpoint; they get one when they are sent.
+  // Requests of a total rate become due without an endpoint; they get one when they are sent. One that is dropped has
+  // waited that long, and never gets one: its time is in the latency of the whole, not in an endpoint's.
   void TotalRequestsDue(uint64_t count);
-  void TotalRequestsDropped(uint64_t count);
-  void RequestsDue(uint32_t endpoint, uint64_t count);
-  void RequestsDropped(uint32_t endpoint, uint64_t count);
+  void TotalRequestDropped(int64_t waited_ns);
+  void RequestDue(uint32_t endpoint);
+  void RequestDropped(uint32_t endpoint, int64_t waited_ns);
   // `of_total_rate`: it leaves the backlog that TotalRequestsDue filled, not the endpoint's.
   void RequestSent(uint32_t endpoint, bool of_total_rate, size_t bytes, int64_t schedule_lag_ns);
   void RequestAnswered(uint32_t endpoint, int64_t latency_ns, int64_t service_ns);
   // It failed, but its times say something: an error answer, or a timeout (the time that was waited).
   void RequestFailedAfter(uint32_t endpoint, const Failure& failure, int64_t latency_ns, int64_t service_ns);
+  // It failed because we did not wait for it any longer.
+  void RequestGivenUp(uint32_t endpoint, const Failure& failure, int64_t latency_ns);
   // It failed with its connection: how long it would have taken is not known.
   void RequestFailed(uint32_t endpoint, const Failure& failure);
 
@@ -72,7 +75,9 @@ class Recorder {
   void CountError(v1::ErrorPhase phase, const Failure& failure);
 
   std::vector<Endpoint> endpoints_;
-  v1::Counters unattributed_;  // due and dropped of a total rate
+  // Due and dropped of a total rate, and how long the dropped waited.
+  v1::Counters unattributed_;
+  metrics::Histogram unattributed_latency_;
   v1::Gauges totals_;
   std::map<metrics::ErrorKey, uint64_t> errors_;  // keys stay for the run, counts are the second's
   metrics::Histogram service_time_, schedule_lag_, connect_time_, handshake_time_;

@@ -12,6 +12,7 @@ namespace {
 constexpr uint64_t kMaxConnections = 10'000'000;
 constexpr int kMaxEndpoints = 4096;
 constexpr int kMaxSources = 4096;
+constexpr uint32_t kMaxBurst = 1'000'000;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 constexpr int64_t kMaxSeconds = int64_t{366} * 24 * 3600;
 
@@ -62,7 +63,15 @@ absl::Status ReadRequests(const v1::LoadSpec& load, Settings* settings) {
                  absl::StrCat("1 to ", InFlightTable::kMaxPipeline));
   }
   settings->pipeline = requests.pipeline() == 0 ? 1 : requests.pipeline();
-  settings->poisson = requests.arrival() == v1::ARRIVAL_POISSON;
+  settings->spacing.poisson = requests.arrival() == v1::ARRIVAL_POISSON;
+  if (requests.arrival() == v1::ARRIVAL_BURST) {
+    if (requests.burst_requests() < 1 || requests.burst_requests() > kMaxBurst) {
+      return Wrong("load.requests.burst_requests", absl::StrCat(requests.burst_requests()),
+                   absl::StrCat("1 to ", kMaxBurst));
+    }
+    settings->spacing.burst = requests.burst_requests();
+  }
+  settings->skip_late = requests.late_requests() == v1::LATE_REQUESTS_SKIP;
   if (requests.model() == v1::REQUEST_MODEL_CLOSED) {
     settings->pace = Pace::kClosed;
     return absl::OkStatus();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/worker/pacer.h"
 #include "lib/net/loop.h"
 #include "loadstar/v1/worker.pb.h"
 
@@ -30,7 +31,8 @@ struct Settings {
   int64_t max_backoff_ns = 0;
   Pace pace = Pace::kNone;
   double rate_per_s = 0;
-  bool poisson = false;
+  Spacing spacing;
+  bool skip_late = false;
   int64_t think_ns = 0;
   int64_t request_timeout_ns = 0;
   uint32_t pipeline = 1;

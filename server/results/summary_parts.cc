@@ -48,9 +48,13 @@ std::string RequestsText(const v1::LoadSpec& load) {
   if (requests.model() == v1::REQUEST_MODEL_CLOSED) {
     text = absl::StrCat("closed model, think time ", FormatSpan(requests.think()));
   } else {
-    text = absl::StrFormat("open model, %g/s %s, %s arrivals", requests.rate_per_s(),
+    text = absl::StrFormat("open model, %g/s %s, %s", requests.rate_per_s(),
                            requests.rate_scope() == v1::RATE_SCOPE_TOTAL ? "in all" : "per connection",
-                           requests.arrival() == v1::ARRIVAL_POISSON ? "Poisson" : "constant");
+                           requests.arrival() == v1::ARRIVAL_POISSON ? "Poisson arrivals"
+                           : requests.arrival() == v1::ARRIVAL_BURST
+                               ? absl::StrCat("bursts of ", FormatCount(requests.burst_requests()))
+                               : "constant arrivals");
+    if (requests.late_requests() == v1::LATE_REQUESTS_SKIP) text += ", late requests skipped";
   }
   return absl::StrCat(text, ", timeout ", FormatSpan(requests.timeout()), ", pipeline ", requests.pipeline());
 }
@@ -141,6 +145,8 @@ std::string ErrorWord(v1::ErrorKind kind) {
       return "worker lost";
     case v1::ERROR_KIND_ABANDONED:
       return "abandoned at the end";
+    case v1::ERROR_KIND_TRANSPORT_TIMEOUT:
+      return "transport timeout";
     default:
       return "unknown";
   }

@@ -198,8 +198,9 @@ load:
         self.assertLess(skew_ms, 50)
         counters = self.assert_ledger(run)
         merged = run.totals.latency
-        self.assertEqual(sum(merged.counts), counters.requests_answered)
-        self.assertEqual(run.latency.count, counters.requests_answered)
+        self.assertEqual(counters.requests_failed, 0)
+        self.assertEqual(sum(merged.counts), counters.requests_answered + counters.requests_dropped)
+        self.assertEqual(run.latency.count, counters.requests_answered + counters.requests_dropped)
         self.assertIn("skew", self.loadstar.export(run.run_id).summary)
 
     def test_losing_one_agent_keeps_the_data_of_the_other(self):

@@ -12,9 +12,7 @@ namespace {
 constexpr int64_t kSecond = 1'000'000'000;
 
 std::vector<int64_t> TakeAll(TotalSchedule* schedule, int64_t until_ns) {
-  uint64_t dropped = 0;
-  schedule->Advance(until_ns, &dropped);
-  EXPECT_EQ(dropped, 0u);
+  schedule->Advance(until_ns);
   std::vector<int64_t> intended;
   while (schedule->backlog() > 0) {
     intended.push_back(schedule->OldestIntended());
@@ -59,7 +57,7 @@ TEST(RateCurveTest, LaterPlannedChangesAreForgottenAndTooManyRefused) {
 TEST(TotalScheduleTest, ConstantRequestsOfAllWorkersAreTheWholeRate) {
   std::vector<int64_t> all;
   for (uint32_t worker = 0; worker < 7; ++worker) {
-    TotalSchedule schedule(1000, false, worker, 7, 1);
+    TotalSchedule schedule(1000, Spacing(), worker, 7, 1);
     const std::vector<int64_t> own = TakeAll(&schedule, 3 * kSecond - 1);
     all.insert(all.end(), own.begin(), own.end());
   }
@@ -70,10 +68,32 @@ TEST(TotalScheduleTest, ConstantRequestsOfAllWorkersAreTheWholeRate) {
   }
 }
 
+TEST(TotalScheduleTest, BurstsOfAllWorkersAreTheWholeRate) {
+  for (const uint32_t burst : {2U, 7U, 100U}) {
+    std::vector<int64_t> all;
+    for (uint32_t worker = 0; worker < 7; ++worker) {
+      TotalSchedule schedule(1000, Spacing{.burst = burst}, worker, 7, 1);
+      const std::vector<int64_t> own = TakeAll(&schedule, 3 * kSecond - 1);
+      EXPECT_TRUE(std::is_sorted(own.begin(), own.end()));
+      all.insert(all.end(), own.begin(), own.end());
+    }
+    std::sort(all.begin(), all.end());
+    ASSERT_EQ(all.size(), (3000 + burst - 1) / burst * burst);
+    for (size_t r = 0; r < all.size(); ++r) EXPECT_EQ(all[r], static_cast<int64_t>(r / burst * burst) * 1'000'000) << r;
+  }
+}
+
+TEST(ArrivalsTest, BurstsOfAConnectionAreShiftedByAFractionOfTheirGap) {
+  const Arrivals arrivals(Spacing{.burst = 3}, 1);
+  ArrivalCursor cursor = arrivals.First(10, 0.5, 0);
+  std::vector<double> phases;
+  for (int i = 0; i < 7; ++i, arrivals.Next(&cursor)) phases.push_back(cursor.phase);
+  EXPECT_EQ(phases, (std::vector<double>{11.5, 11.5, 11.5, 14.5, 14.5, 14.5, 17.5}));
+}
+
 TEST(TotalScheduleTest, BacklogRemembersIntendedTimesAcrossChangesOfRate) {
-  TotalSchedule schedule(100, false, 0, 1, 1);
-  uint64_t dropped = 0;
-  schedule.Advance(kSecond - 1, &dropped);
+  TotalSchedule schedule(100, Spacing(), 0, 1, 1);
+  schedule.Advance(kSecond - 1);
   EXPECT_EQ(schedule.backlog(), 100u);
   ASSERT_TRUE(schedule.Update(kSecond, 1000));
   const std::vector<int64_t> intended = TakeAll(&schedule, 2 * kSecond - 1);
@@ -84,27 +104,17 @@ TEST(TotalScheduleTest, BacklogRemembersIntendedTimesAcrossChangesOfRate) {
 }
 
 TEST(TotalScheduleTest, ChangeInThePastLeavesWhatWasDue) {
-  TotalSchedule schedule(1000, false, 0, 1, 1);
-  uint64_t dropped = 0;
-  EXPECT_EQ(schedule.Advance(2 * kSecond, &dropped), 2001u);
+  TotalSchedule schedule(1000, Spacing(), 0, 1, 1);
+  EXPECT_EQ(schedule.Advance(2 * kSecond), 2001u);
   ASSERT_TRUE(schedule.Update(kSecond, 0));
   EXPECT_EQ(schedule.backlog(), 2001u);
   EXPECT_EQ(schedule.NextDue(), kNever);
 }
 
-TEST(TotalScheduleTest, BacklogIsBoundedAndTheOldestAreDropped) {
-  TotalSchedule schedule(1e8, false, 0, 1, 1);
-  uint64_t dropped = 0;
-  const uint64_t due = schedule.Advance(kSecond / 8, &dropped);
-  EXPECT_EQ(schedule.backlog(), TotalSchedule::kMaxBacklog);
-  EXPECT_EQ(due, schedule.backlog() + dropped);
-  EXPECT_EQ(schedule.OldestIntended(), static_cast<int64_t>(dropped) * 10);
-}
-
 TEST(TotalScheduleTest, PoissonStreamsOfWorkersDifferAndRepeat) {
-  TotalSchedule first(1000, true, 0, 2, 42);
-  TotalSchedule again(1000, true, 0, 2, 42);
-  TotalSchedule second(1000, true, 1, 2, 42);
+  TotalSchedule first(1000, Spacing{.poisson = true}, 0, 2, 42);
+  TotalSchedule again(1000, Spacing{.poisson = true}, 0, 2, 42);
+  TotalSchedule second(1000, Spacing{.poisson = true}, 1, 2, 42);
   const std::vector<int64_t> a = TakeAll(&first, 100 * kSecond);
   EXPECT_EQ(a, TakeAll(&again, 100 * kSecond));
   const std::vector<int64_t> b = TakeAll(&second, 100 * kSecond);
@@ -115,18 +125,6 @@ TEST(TotalScheduleTest, PoissonStreamsOfWorkersDifferAndRepeat) {
   size_t longer = 0;
   for (size_t i = 1; i < a.size(); ++i) longer += a[i] - a[i - 1] > 2'000'000 ? 1 : 0;
   EXPECT_NEAR(static_cast<double>(longer) / static_cast<double>(a.size()), std::exp(-1), 0.01);
-}
-
-TEST(TotalScheduleTest, DroppingTheBacklogGoesOnWithTheNextRequest) {
-  for (const bool poisson : {false, true}) {
-    TotalSchedule schedule(100, poisson, 0, 1, 3);
-    uint64_t dropped = 0;
-    schedule.Advance(kSecond, &dropped);
-    const int64_t next = schedule.NextDue();
-    EXPECT_GT(schedule.DropBacklog(), 50u);
-    schedule.Advance(next, &dropped);
-    EXPECT_EQ(schedule.OldestIntended(), next);
-  }
 }
 
 TEST(PhaseOffsetTest, SpreadsConsecutiveConnectionsEvenly) {

@@ -63,18 +63,20 @@ TEST(InFlightTest, ManyPlacesComeAndGoInAnyOrder) {
 }
 
 TEST(ErrorsTest, EveryErrnoHasItsKind) {
-  EXPECT_EQ(FailureOfErrno(0).kind, v1::ERROR_KIND_CLOSED_BY_PEER);
-  EXPECT_EQ(FailureOfErrno(ECONNREFUSED).kind, v1::ERROR_KIND_REFUSED);
-  EXPECT_EQ(FailureOfErrno(ECONNRESET).kind, v1::ERROR_KIND_RESET);
-  EXPECT_EQ(FailureOfErrno(EPIPE).kind, v1::ERROR_KIND_RESET);
-  EXPECT_EQ(FailureOfErrno(ETIMEDOUT).kind, v1::ERROR_KIND_CONNECT_TIMEOUT);
-  EXPECT_EQ(FailureOfErrno(EMFILE).kind, v1::ERROR_KIND_NO_DESCRIPTORS);
-  EXPECT_EQ(FailureOfErrno(ENFILE).kind, v1::ERROR_KIND_NO_DESCRIPTORS);
-  EXPECT_EQ(FailureOfErrno(EADDRNOTAVAIL).kind, v1::ERROR_KIND_NO_PORTS);
-  EXPECT_EQ(FailureOfErrno(ENOBUFS).kind, v1::ERROR_KIND_NO_MEMORY);
-  EXPECT_EQ(FailureOfErrno(EHOSTUNREACH).kind, v1::ERROR_KIND_OTHER);
-  EXPECT_EQ(FailureOfErrno(EHOSTUNREACH).detail, "EHOSTUNREACH");
-  EXPECT_EQ(FailureOfErrno(9999).detail, "errno 9999");
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECTION, 0).kind, v1::ERROR_KIND_CLOSED_BY_PEER);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, ECONNREFUSED).kind, v1::ERROR_KIND_REFUSED);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, ECONNRESET).kind, v1::ERROR_KIND_RESET);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, EPIPE).kind, v1::ERROR_KIND_RESET);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, ETIMEDOUT).kind, v1::ERROR_KIND_CONNECT_TIMEOUT);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECTION, ETIMEDOUT).kind, v1::ERROR_KIND_TRANSPORT_TIMEOUT);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECTION, ECONNRESET).kind, v1::ERROR_KIND_RESET);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, EMFILE).kind, v1::ERROR_KIND_NO_DESCRIPTORS);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, ENFILE).kind, v1::ERROR_KIND_NO_DESCRIPTORS);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, EADDRNOTAVAIL).kind, v1::ERROR_KIND_NO_PORTS);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, ENOBUFS).kind, v1::ERROR_KIND_NO_MEMORY);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, EHOSTUNREACH).kind, v1::ERROR_KIND_OTHER);
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, EHOSTUNREACH).detail, "EHOSTUNREACH");
+  EXPECT_EQ(FailureOfErrno(v1::ERROR_PHASE_CONNECT, 9999).detail, "errno 9999");
 }
 
 TEST(SettingsTest, DefaultsAreFilledIn) {
@@ -169,7 +171,7 @@ TEST(RecorderTest, TotalsAreTheSumOfEndpointsAndSilentEndpointsAreLeftOut) {
   for (const uint32_t endpoint : {0U, 2U}) {
     recorder.ConnectBegun(endpoint);
     recorder.ConnectDone(endpoint, 5000);
-    recorder.RequestsDue(endpoint, 1);
+    recorder.RequestDue(endpoint);
     recorder.RequestSent(endpoint, false, 64, -5);
     recorder.RequestAnswered(endpoint, 3'000'000, 2'000'000);
   }
@@ -182,6 +184,23 @@ TEST(RecorderTest, TotalsAreTheSumOfEndpointsAndSilentEndpointsAreLeftOut) {
   recorder.TakeSecond(&sample);
   EXPECT_EQ(sample.figures().counters().ByteSizeLong(), 0u) << "counters are of one second";
   EXPECT_EQ(sample.figures().gauges().connections_established(), 2u) << "gauges stay";
+}
+
+TEST(RecorderTest, WaitsOfTheTotalRatesDroppedRequestsAreOfNoEndpoint) {
+  Recorder recorder({"a"});
+  recorder.TotalRequestsDue(2);
+  recorder.TotalRequestDropped(4'000'000);
+  recorder.RequestDue(0);
+  recorder.RequestDropped(0, 3'000'000);
+  v1::WorkerSample sample;
+  recorder.TakeSecond(&sample);
+  EXPECT_EQ(sample.figures().counters().requests_dropped(), 2u);
+  EXPECT_EQ(sample.figures().gauges().requests_backlog(), 1u);
+  EXPECT_EQ(sample.figures().latency().sum_us(), 7000u);
+  EXPECT_EQ(sample.endpoints(0).latency().sum_us(), 3000u);
+  EXPECT_EQ(sample.figures().service_time().counts_size(), 0) << "there was no send to count from";
+  recorder.TakeSecond(&sample);
+  EXPECT_EQ(sample.figures().latency().counts_size(), 0);
 }
 
 TEST(UsageTest, MeasuresThisProcess) {

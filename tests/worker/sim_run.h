@@ -82,6 +82,17 @@ inline uint64_t ErrorsOf(const v1::LoadFigures& figures, v1::ErrorPhase phase) {
   return count;
 }
 
+// Failed requests whose time is in the latency: answered with an error, or given up.
+inline uint64_t TimedErrors(const v1::LoadFigures& figures) {
+  uint64_t count = 0;
+  for (const v1::ErrorCount& error : figures.errors()) {
+    const bool timed = error.kind() == v1::ERROR_KIND_RPC_ERROR || error.kind() == v1::ERROR_KIND_REQUEST_TIMEOUT ||
+                       error.kind() == v1::ERROR_KIND_ABANDONED;
+    if (timed && error.phase() == v1::ERROR_PHASE_REQUEST) count += error.count();
+  }
+  return count;
+}
+
 // metrics.proto's ledgers, exactly, at every second; and what must hold between totals, endpoints and errors.
 inline void ExpectLedger(const std::vector<v1::WorkerSample>& samples) {
   v1::Gauges before;
@@ -124,11 +135,14 @@ inline void ExpectLedger(const std::vector<v1::WorkerSample>& samples) {
     EXPECT_EQ(endpoints.counters().connects_attempted(), f.counters().connects_attempted()) << where;
     EXPECT_EQ(endpoints.gauges().connections_established(), f.gauges().connections_established()) << where;
     EXPECT_EQ(endpoints.gauges().connections_target(), f.gauges().connections_target()) << where;
-    EXPECT_EQ(endpoints.latency().count(), [&] {
-      metrics::Histogram histogram;
-      EXPECT_TRUE(histogram.Merge(f.latency()));
-      return histogram.count();
-    }()) << where;
+    metrics::Histogram latency;
+    EXPECT_TRUE(latency.Merge(f.latency()));
+    EXPECT_EQ(latency.count(), f.counters().requests_answered() + f.counters().requests_dropped() + TimedErrors(f))
+        << where;
+    // What a total rate drops is no endpoint's.
+    EXPECT_EQ(latency.count() - endpoints.latency().count(),
+              f.counters().requests_dropped() - endpoints.counters().requests_dropped())
+        << where;
   }
   if (samples.empty()) return;
   // At the very end nothing is left.
