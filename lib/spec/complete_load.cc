@@ -18,6 +18,7 @@ constexpr int kMaxStages = 1000;
 constexpr int kMaxAgents = 1024;
 constexpr uint32_t kMaxWorkers = 4096;
 constexpr uint32_t kMaxPipeline = 1024;
+constexpr uint32_t kMaxBurst = 1'000'000;
 constexpr DurationBounds kStage{absl::Nanoseconds(1), kMaxRunTime};
 // Beyond an hour a latency no longer fits the histograms.
 constexpr DurationBounds kTimeout{absl::Milliseconds(1), absl::Hours(1)};
@@ -76,6 +77,23 @@ uint64_t PeakOf(const v1::LoadSpec& load) {
   return peak;
 }
 
+void CheckBurst(const v1::RequestsSpec& requests, Report* report) {
+  constexpr std::string_view kField = "load.requests.burst";
+  if (report->Spoilt("load.requests.arrival") || report->Spoilt(kField)) return;
+  if (requests.arrival() != v1::ARRIVAL_BURST) {
+    if (requests.burst_requests() > 0) {
+      report->Add(kField, "only arrivals in bursts have a size", "Write arrival: burst beside it or take it out");
+    }
+    return;
+  }
+  if (requests.burst_requests() == 0) {
+    report->Add(kField, "arrivals in bursts need the size of a burst", "Write it such as burst: 100");
+  } else if (requests.burst_requests() < 2 || requests.burst_requests() > kMaxBurst) {
+    report->Add(kField, Cat("a burst of ", FormatCount(requests.burst_requests()), " is not possible"),
+                Cat("Write 2 to ", FormatCount(kMaxBurst)));
+  }
+}
+
 void CompleteOpen(v1::RequestsSpec* requests, uint64_t peak, Report* report) {
   constexpr std::string_view kRate = "load.requests.rate";
   if (requests->has_think()) {
@@ -84,7 +102,11 @@ void CompleteOpen(v1::RequestsSpec* requests, uint64_t peak, Report* report) {
   }
   if (requests->arrival() == v1::ARRIVAL_UNSPECIFIED) requests->set_arrival(v1::ARRIVAL_CONSTANT);
   if (!v1::Arrival_IsValid(requests->arrival()))
-    report->Add("load.requests.arrival", "unknown arrival", "Use constant or poisson");
+    report->Add("load.requests.arrival", "unknown arrival", "Use constant, poisson or burst");
+  CheckBurst(*requests, report);
+  if (requests->late_requests() == v1::LATE_REQUESTS_UNSPECIFIED) requests->set_late_requests(v1::LATE_REQUESTS_SEND);
+  if (!v1::LateRequests_IsValid(requests->late_requests()))
+    report->Add("load.requests.lateRequests", "unknown choice", "Use send or skip");
   if (report->Spoilt(kRate)) return;
   if (requests->rate_scope() != v1::RATE_SCOPE_PER_CONNECTION && requests->rate_scope() != v1::RATE_SCOPE_TOTAL) {
     return report->Add(kRate, "the open model needs a rate, per connection or total",
@@ -109,6 +131,14 @@ void CompleteClosed(v1::RequestsSpec* requests, Report* report) {
   }
   if (requests->arrival() != v1::ARRIVAL_UNSPECIFIED) {
     report->Add("load.requests.arrival", "the closed model has no arrivals: the answers set the pace",
+                "Take it out or write model: open");
+  }
+  if (requests->burst_requests() != 0) {
+    report->Add("load.requests.burst", "the closed model has no bursts: the answers set the pace",
+                "Take it out or write model: open");
+  }
+  if (requests->late_requests() != v1::LATE_REQUESTS_UNSPECIFIED) {
+    report->Add("load.requests.lateRequests", "the closed model has no late requests: the answers set the pace",
                 "Take it out or write model: open");
   }
   if (!requests->has_think()) ToProto(absl::ZeroDuration(), requests->mutable_think());

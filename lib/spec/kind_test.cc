@@ -58,7 +58,9 @@ constexpr std::array kStageKeys = {
 constexpr std::array kRequestsKeys = {
     KeyInfo{"model", "open or closed", "", "what makes the next request due"},
     KeyInfo{"rate", "a rate such as 1/s per connection or 100k/s total", "", "requests a second of the open model"},
-    KeyInfo{"arrival", "constant or poisson", "constant", "the spacing of requests in the open model"},
+    KeyInfo{"arrival", "constant, poisson or burst", "constant", "the spacing of requests in the open model"},
+    KeyInfo{"burst", "a whole number such as 100", "", "requests that are due at one instant with arrival: burst"},
+    KeyInfo{"lateRequests", "send or skip", "send", "what becomes of requests that are late by more than an interval"},
     KeyInfo{"think", "a duration such as 100ms", "0s", "the pause before the next request in the closed model"},
     KeyInfo{"timeout", "a duration such as 30s", "30s", "after which a request without an answer counts as failed"},
     KeyInfo{"pipeline", "a whole number such as 1", "1", "requests in flight allowed on a connection"},
@@ -73,7 +75,9 @@ constexpr std::array kProtocols = {
     Choice{"mcp-http", 0, false},    Choice{"websocket", 0, false},           Choice{"grpc", 0, false},
 };
 constexpr std::array kModels = {Choice{"open", v1::REQUEST_MODEL_OPEN}, Choice{"closed", v1::REQUEST_MODEL_CLOSED}};
-constexpr std::array kArrivals = {Choice{"constant", v1::ARRIVAL_CONSTANT}, Choice{"poisson", v1::ARRIVAL_POISSON}};
+constexpr std::array kArrivals = {Choice{"constant", v1::ARRIVAL_CONSTANT}, Choice{"poisson", v1::ARRIVAL_POISSON},
+                                  Choice{"burst", v1::ARRIVAL_BURST}};
+constexpr std::array kLateRequests = {Choice{"send", v1::LATE_REQUESTS_SEND}, Choice{"skip", v1::LATE_REQUESTS_SKIP}};
 
 // A number that proto3 cannot tell from an absent one.
 void RefuseZero(const Reader& reader, std::string_view name, uint32_t value) {
@@ -133,6 +137,14 @@ void ReadRequests(const Node& node, Report* report, v1::RequestsSpec* requests) 
   int choice = 0;
   if (reader.Choose("model", kModels, &choice)) requests->set_model(static_cast<v1::RequestModel>(choice));
   if (reader.Choose("arrival", kArrivals, &choice)) requests->set_arrival(static_cast<v1::Arrival>(choice));
+  if (reader.Choose("lateRequests", kLateRequests, &choice)) {
+    requests->set_late_requests(static_cast<v1::LateRequests>(choice));
+  }
+  uint32_t burst = 0;
+  if (reader.Count("burst", &burst)) {
+    if (burst == 0) reader.Wrong("burst", *reader.Find("burst"), {"burst is 0", "Write 2 or more"});
+    requests->set_burst_requests(burst);
+  }
   std::string rate;
   if (reader.Text("rate", &rate)) {
     double per_s = 0;

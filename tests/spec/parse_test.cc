@@ -30,6 +30,8 @@ TEST(Parse, ReadsATestAndFillsInItsDefaults) {
   EXPECT_EQ(test.load().requests().rate_per_s(), 1);
   EXPECT_EQ(test.load().requests().rate_scope(), v1::RATE_SCOPE_PER_CONNECTION);
   EXPECT_EQ(test.load().requests().arrival(), v1::ARRIVAL_CONSTANT);
+  EXPECT_EQ(test.load().requests().burst_requests(), 0u);
+  EXPECT_EQ(test.load().requests().late_requests(), v1::LATE_REQUESTS_SEND);
   EXPECT_EQ(FromProto(test.load().requests().timeout()), absl::Seconds(30));
   EXPECT_EQ(test.load().requests().pipeline(), 1u);
   EXPECT_EQ(FromProto(test.load().connect_timeout()), absl::Seconds(10));
@@ -78,6 +80,15 @@ load:
   EXPECT_EQ(test.load().workers(), 3u);
   EXPECT_THAT(test.load().agents(), ElementsAre("host1", "host2"));
   EXPECT_EQ(test.load().seed(), 42u);
+}
+
+TEST(Parse, ReadsBurstsAndWhatBecomesOfLateRequests) {
+  const Parsed parsed = ParseText(
+      With(kTest, "    model: open", "    model: open\n    arrival: burst\n    burst: 1k\n    lateRequests: skip"));
+  ASSERT_TRUE(parsed.problems.empty()) << ToString(parsed.problems);
+  EXPECT_EQ(parsed.test.load().requests().arrival(), v1::ARRIVAL_BURST);
+  EXPECT_EQ(parsed.test.load().requests().burst_requests(), 1000u);
+  EXPECT_EQ(parsed.test.load().requests().late_requests(), v1::LATE_REQUESTS_SKIP);
 }
 
 TEST(Parse, TakesReconnectNone) {
