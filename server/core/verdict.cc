@@ -100,10 +100,15 @@ void JudgeConnections(const v1::Run& run, Reasons* reasons) {
   const bool judged_by_test = std::any_of(run.thresholds().begin(), run.thresholds().end(), [](const auto& result) {
     return result.threshold().metric() == "connections.lost" || result.threshold().metric() == "connections.failed";
   });
+  // With a rate per connection the requests of a connection that is not there wait until it comes back, and what they
+  // waited, or that they were never sent, says it.
+  const v1::LoadSpec& load = run.test().load();
+  const bool judged_by_requests = load.reconnect().enabled() && load.requests().model() == v1::REQUEST_MODEL_OPEN &&
+                                  load.requests().rate_scope() == v1::RATE_SCOPE_PER_CONNECTION;
   const v1::Counters& counters = run.totals().counters();
   const uint64_t gone = counters.connections_lost() + counters.connects_failed();
   // Graver reasons say it already.
-  if (judged_by_test || Has(*reasons, "worker-lost") || Has(*reasons, "stop-requested") ||
+  if (judged_by_test || judged_by_requests || Has(*reasons, "worker-lost") || Has(*reasons, "stop-requested") ||
       Has(*reasons, "target-refuses") || Has(*reasons, "generator-errors") ||
       static_cast<double>(gone) <= kLostShare * static_cast<double>(counters.connects_attempted())) {
     return;

@@ -57,7 +57,9 @@ inline constexpr Rule kRules[] = {
      "see the errors by kind and the nodes' logs; a threshold on connections.lost or connections.failed replaces this "
      "rule"},
     {"target-overloaded", v1::VERDICT_KIND_FAILED, v1::SIDE_TARGET,
-     "lower the rate, or allow more requests in flight (requests.pipeline)"},
+     "lower the rate, allow more requests in flight (requests.pipeline), or see the errors by kind when connections "
+     "were "
+     "lost or failed"},
     {"stop-requested", v1::VERDICT_KIND_STOPPED, v1::SIDE_UNSPECIFIED, ""},
 };
 
@@ -70,11 +72,15 @@ inline constexpr uint64_t kScheduleLagFloorUs = 10'000;
 // late by it: p99 of the lag above 1 ms. A busy core that is never late has shaped nothing.
 inline constexpr double kSaturatedShare = 0.1;
 inline constexpr uint64_t kSaturatedLagUs = 1'000;
-// Requests never sent: a few of those due in the last moment always are; more than a hundredth would hide what p99
-// says. When the generator was not late itself (schedule lag below its floor), they waited for the target's answers.
+// Requests never sent: a few of those due in the last moment always are. Their waits are in the latency, but are less
+// than they would have taken: with more than a hundredth of them p99 is only a lower bound. When the generator was not
+// late itself (schedule lag below its floor), they waited for the target's answers or for a connection to it.
 inline constexpr double kDroppedShare = 0.01;
-// Connections that failed or were lost: what a lost connection would have asked for is in no other figure, so a run
-// that lost more than one in a thousand is not passed, unless the test has a threshold of its own on them.
+// Connections that failed or were lost: a run in which that befell more than one in a thousand is not passed, unless
+// the test has a threshold of its own on them, or reconnects and has a rate per connection: then nothing that a
+// connection would have asked for is left out of the requests' figures. Without reconnect a connection that is gone is
+// no load any more; and what it would have asked for is in no figure when connections are only held, or in the closed
+// model, while others take it over when the rate is a total.
 inline constexpr double kLostShare = 0.001;
 // A start later than this after the common one.
 inline constexpr double kLateStartS = 1.0;

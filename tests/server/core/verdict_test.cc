@@ -45,6 +45,26 @@ TEST(Verdict, NothingWrongIsPassed) {
   EXPECT_EQ(verdict.reasons_size(), 0);
 }
 
+TEST(Verdict, LostConnectionsAreJudgedByTheirRequestsWhereThoseWaitedForTheReconnect) {
+  v1::Run run = CleanRun();
+  run.mutable_totals()->mutable_counters()->set_connections_closed(90);
+  run.mutable_totals()->mutable_counters()->set_connections_lost(10);
+  AddError(v1::ERROR_PHASE_CONNECTION, v1::ERROR_KIND_RESET, 10, &run);
+  v1::LoadSpec* load = run.mutable_test()->mutable_load();
+  load->mutable_requests()->set_model(v1::REQUEST_MODEL_OPEN);
+  load->mutable_requests()->set_rate_scope(v1::RATE_SCOPE_PER_CONNECTION);
+  EXPECT_EQ(Of(run).kind(), v1::VERDICT_KIND_FAILED) << "without reconnect";
+  load->mutable_reconnect()->set_enabled(true);
+  EXPECT_EQ(Of(run).kind(), v1::VERDICT_KIND_PASSED) << Of(run).ShortDebugString();
+  load->mutable_requests()->set_rate_scope(v1::RATE_SCOPE_TOTAL);
+  EXPECT_EQ(Of(run).kind(), v1::VERDICT_KIND_FAILED) << "others took their requests over";
+  load->mutable_requests()->set_model(v1::REQUEST_MODEL_CLOSED);
+  load->mutable_requests()->set_rate_scope(v1::RATE_SCOPE_UNSPECIFIED);
+  EXPECT_EQ(Of(run).kind(), v1::VERDICT_KIND_FAILED) << "nobody knows what they would have asked for";
+  load->clear_requests();
+  EXPECT_EQ(Of(run).kind(), v1::VERDICT_KIND_FAILED);
+}
+
 // One row a rule: what spoils the run, and what is then said.
 TEST(Verdict, EachRuleHasItsReason) {
   struct Row {
