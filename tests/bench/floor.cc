@@ -181,9 +181,10 @@ int main(int argc, char** argv) {
     if (counting && now >= began + seconds) {
       const auto counted = static_cast<double>(answers - counted_from);
       std::printf(
-          "{\"tool\": \"floor\", \"connections\": %u, \"requests\": %.0f, \"requests_per_s\": %.0f, "
+          "{\"tool\": \"floor\", \"connections\": %u, \"requests_in_all\": %lu, \"requests\": %.0f, "
+          "\"requests_per_s\": %.0f, "
           "\"cpu_us_per_request\": %.3f, \"requests_per_wakeup\": %.2f}\n",
-          connections, counted, counted / (now - began), (CpuSeconds() - cpu_began) / counted * 1e6,
+          connections, answers, counted, counted / (now - began), (CpuSeconds() - cpu_began) / counted * 1e6,
           counted / static_cast<double>(wakeups));
       return 0;
     }

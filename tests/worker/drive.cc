@@ -137,11 +137,12 @@ int main(int argc, char** argv) {
     return static_cast<double>(histogram.ValueAtQuantile(quantile)) / 1e3;
   };
   std::printf(
-      "{\"requests\": %.0f, \"due\": %lu, \"seconds\": %u, \"requests_per_s\": %.1f, \"cpu_us_per_request\": %.3f, "
+      "{\"requests_in_all\": %lu, \"requests\": %.0f, \"due\": %lu, \"seconds\": %u, \"requests_per_s\": %.1f, "
+      "\"cpu_us_per_request\": %.3f, "
       "\"cpu_share\": %.3f, \"rss_bytes\": %lu, \"latency_p50_ms\": %.3f, \"latency_p99_ms\": %.3f, "
       "\"lag_p99_ms\": %.3f, \"failed\": %lu}\n",
-      requests, held.counters().requests_due(), last - first, requests / (last - first), cpu_s / requests * 1e6,
-      cpu_s / (last - first), rss, ms(held.latency(), 0.5), ms(held.latency(), 0.99), ms(held.schedule_lag(), 0.99),
-      held.counters().requests_failed());
+      whole.figures.counters().requests_answered(), requests, held.counters().requests_due(), last - first,
+      requests / (last - first), cpu_s / requests * 1e6, cpu_s / (last - first), rss, ms(held.latency(), 0.5),
+      ms(held.latency(), 0.99), ms(held.schedule_lag(), 0.99), held.counters().requests_failed());
   return 0;
 }

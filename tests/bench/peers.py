@@ -1,0 +1,159 @@
+#!/usr/bin/python3
+"""CPU per request, requests/s and memory of the worker beside wrk, h2load and hey against the same nginx.
+
+usage: peers.py [--connections 64,1000,10000] [--repetitions 5] [--seconds 8] [--tools wrk,h2load,hey,floor,loadstar]
+
+nginx has one worker process on the last core and answers 100 bytes; each tool has one thread on core 0 and sends the next
+request when the last answer is there. Repetitions are interleaved: every tool once, then every tool again. CPU is what the
+kernel charged to the tool's process tree in the whole run, its connecting included, divided by all its answers. Memory is the
+anonymous memory of its largest process at two thirds of the run. One line of JSON a measurement, then the medians with their
+ratio to wrk. On loopback a send also does the receiver's softirq work: the split of CPU between client and server is that
+of the kernel's accounting, for all tools alike.
+
+Needs build/release with worker_drive and http_floor (ninja -C build/release worker_drive http_floor), and Debian's nginx-light,
+wrk, nghttp2-client and hey.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BIN = ROOT / "build/release"
+PORT = 9480
+NGINX = """
+worker_processes 1; worker_rlimit_nofile 20000; daemon off; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 15000; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600;
+  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "{answer}"; }} }}
+}}
+"""
+
+
+def commands(connections, seconds):
+    url = f"http://127.0.0.1:{PORT}/"
+    return {
+        "wrk": ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url],
+        "h2load": ["h2load", "--h1", "-t1", f"-c{connections}", f"-D{seconds}", url],
+        "hey": ["hey", "-cpus", "1", f"-c={connections}", f"-z={seconds}s", url],
+        "floor": [BIN / "tests/http_floor", "127.0.0.1", str(PORT), str(connections), str(seconds), "/"],
+        "loadstar": [BIN / "tests/worker_drive", BIN / "bin/loadstar-worker", "io_uring", "1", str(connections), "1",
+                     str(seconds), "0", "http", "0", f"127.0.0.1:{PORT}"],
+        "loadstar-epoll": [BIN / "tests/worker_drive", BIN / "bin/loadstar-worker", "epoll", "1", str(connections), "1",
+                           str(seconds), "0", "http", "0", f"127.0.0.1:{PORT}"],
+    }
+
+
+def answers(tool, output):
+    """Requests answered and, where the tool says it, requests a second."""
+    if tool == "wrk":
+        return (int(re.search(r"(\d+) requests in", output)[1]), float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]))
+    if tool == "h2load":
+        return (int(re.search(r"(\d+) succeeded", output)[1]), float(re.search(r"([\d.]+) req/s", output)[1]))
+    if tool == "hey":
+        return (int(re.search(r"\[200\]\s+(\d+) responses", output)[1]),
+                float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]))
+    figures = json.loads(output.strip().splitlines()[-1])
+    return figures["requests_in_all"], figures["requests_per_s"]
+
+
+def tree(pid):
+    """The process and its descendants."""
+    found, parents = [pid], {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                parents[int(entry.name)] = int(fields[1])
+            except OSError:
+                pass
+    for child in sorted(parents):
+        if parents[child] in found:
+            found.append(child)
+    return found
+
+
+def anonymous_bytes(pid):
+    largest = 0
+    for process in tree(pid):
+        try:
+            text = pathlib.Path(f"/proc/{process}/status").read_text()
+            largest = max(largest, int(re.search(r"RssAnon:\s+(\d+) kB", text)[1]) * 1024)
+        except (OSError, TypeError):
+            pass
+    return largest
+
+
+def measure(tool, connections, seconds):
+    command = [str(word) for word in commands(connections, seconds)[tool]]
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(["taskset", "-c", "0", *command], stdout=output, stderr=output)
+        memory = {}
+        sampler = threading.Timer(seconds * 2 / 3, lambda: memory.update(bytes=anonymous_bytes(process.pid)))
+        sampler.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        sampler.cancel()
+        output.seek(0)
+        text = output.read()
+    if status != 0:
+        raise RuntimeError(f"{tool} ended with status {status}:\n{text[-2000:]}")
+    requests, rate = answers(tool, text)
+    return {"tool": tool, "connections": connections, "requests": requests, "requests_per_s": round(rate),
+            "cpu_us_per_request": round((usage.ru_utime + usage.ru_stime) / requests * 1e6, 3),
+            "user_us_per_request": round(usage.ru_utime / requests * 1e6, 3),
+            "anonymous_bytes_per_connection": round(memory.get("bytes", 0) / connections)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--connections", default="64,1000,10000")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--tools", default="wrk,h2load,hey,floor,loadstar")
+    options = parser.parse_args()
+    tools = options.tools.split(",")
+    for program in {"nginx", *(set(tools) & {"wrk", "h2load", "hey"})}:
+        if shutil.which(program) is None:
+            sys.exit(f"peers.py: {program} is missing; it is in Debian's packages")
+    folder = tempfile.mkdtemp(prefix="loadstar-peers-")
+    config = pathlib.Path(folder, "nginx.conf")
+    config.write_text(NGINX.format(folder=folder, port=PORT, answer="0123456789" * 10))
+    nginx = subprocess.Popen(["taskset", "-c", str(os.cpu_count() - 1), "nginx", "-c", str(config)])
+    try:
+        time.sleep(1)
+        for connections in (int(word) for word in options.connections.split(",")):
+            results = {tool: [] for tool in tools}
+            for repetition in range(options.repetitions):
+                for tool in tools[repetition % len(tools):] + tools[:repetition % len(tools)]:
+                    result = measure(tool, connections, options.seconds)
+                    results[tool].append(result)
+                    print(json.dumps(result), flush=True)
+            medians = {}
+            for tool in tools:
+                medians[tool] = {"median_of": options.repetitions, "tool": tool, "connections": connections}
+                for figure in ("requests_per_s", "cpu_us_per_request", "user_us_per_request",
+                               "anonymous_bytes_per_connection"):
+                    medians[tool][figure] = statistics.median(result[figure] for result in results[tool])
+            for tool in tools:
+                if "wrk" in medians:
+                    for figure in ("requests_per_s", "cpu_us_per_request"):
+                        medians[tool][f"{figure}_to_wrk"] = round(medians[tool][figure] / medians["wrk"][figure], 3)
+                print(json.dumps(medians[tool]), flush=True)
+    finally:
+        nginx.terminate()
+        nginx.wait()
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
