@@ -1,6 +1,7 @@
 #include "agent/core/run_machine.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -197,6 +198,8 @@ void RunMachine::OnWorker(WorkerId id, const v1::WorkerToAgent& message, const T
   switch (message.message_case()) {
     case v1::WorkerToAgent::kReady:
       worker.ready = true;
+      worker.backend = absl::StrCat(message.ready().backend(), message.ready().backend_reason().empty() ? "" : ": ",
+                                    message.ready().backend_reason());
       if (state_ == State::kPreparing && !message.ready().error().empty()) {
         FailPreparation(absl::FailedPreconditionError(absl::StrCat(subject, ": ", message.ready().error())), turn);
         return;
@@ -264,6 +267,18 @@ void RunMachine::OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes) {
 
 // ---- What follows
 
+// How the workers talk to the kernel belongs to the conditions of the result.
+void RunMachine::TellBackends(const Turn& turn) {
+  std::map<std::string, uint32_t> workers;
+  for (const auto& [id, worker] : workers_) {
+    if (!worker.backend.empty()) ++workers[worker.backend];
+  }
+  for (const auto& [backend, count] : workers) {
+    Event("worker-backend", v1::SEVERITY_INFO, "",
+          absl::StrCat(count, count == 1 ? " worker uses " : " workers use ", backend), std::nullopt, turn);
+  }
+}
+
 bool RunMachine::AnyRunning() const {
   return std::any_of(workers_.begin(), workers_.end(), [](const auto& entry) { return entry.second.running; });
 }
@@ -274,6 +289,7 @@ void RunMachine::Advance(const Turn& turn) {
         std::all_of(workers_.begin(), workers_.end(), [](const auto& entry) { return entry.second.ready; });
     if (!ready) return;
     state_ = State::kReady;
+    TellBackends(turn);
     turn.End(prepare_command_, absl::OkStatus());
   }
   if (state_ == State::kReady && !workers_.empty() && !AnyRunning()) state_ = State::kEnding;

@@ -75,11 +75,13 @@ class RunMachine {
     bool finished = false;
     std::optional<int64_t> started_ns;
     uint32_t events = 0;
+    std::string backend;  // of its loop, and why not a better one
   };
 
   v1::WorkerPlan PlanOf(uint32_t index) const;
   void FailPreparation(const absl::Status& status, const Turn& turn);
   void TellStart(const Turn& turn);
+  void TellBackends(const Turn& turn);
   void KillAll(const Turn& turn);
   void Abort(const Turn& turn);
   void End(const Turn& turn);

@@ -205,6 +205,24 @@ TEST_F(AgentTest, PreparationSpawnsItsWorkersWithTheirPartOfThePlan) {
   EXPECT_TRUE(All<SpawnWorker>(Command(Prepare(2))).empty()) << "a command that comes again is not done again";
 }
 
+TEST_F(AgentTest, BackendsOfTheWorkersAreToldInTheRun) {
+  Connect();
+  Command(Prepare(2));
+  WorkerSaid said{1, {}};
+  said.message.mutable_ready()->set_backend("io_uring");
+  Do(said);
+  said.worker = 2;
+  said.message.mutable_ready()->set_backend("epoll");
+  said.message.mutable_ready()->set_backend_reason("io_uring_setup failed: Operation not permitted");
+  const auto reports = Reports(Do(said));
+  ASSERT_EQ(reports.size(), 3u);
+  EXPECT_EQ(reports[0].run_event().event().message(),
+            "1 worker uses epoll: io_uring_setup failed: Operation not permitted");
+  EXPECT_EQ(reports[1].run_event().event().message(), "1 worker uses io_uring");
+  EXPECT_EQ(reports[1].run_event().event().code(), "worker-backend");
+  EXPECT_TRUE(reports[2].has_command_result());
+}
+
 TEST_F(AgentTest, HostThatDoesNotAllowTheTargetRefuses) {
   Connect();
   const auto actions = Command(Prepare(2, "10.0.0.1:80"));
