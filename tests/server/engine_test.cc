@@ -3,9 +3,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <string>
+#include <cstdio>
 #include <vector>
 
 #include "absl/synchronization/notification.h"
@@ -189,3 +193,25 @@ TEST(SteadyWallClock, IsNeverEarlierThanWhatAnEarlierLifeStored) {
 
 }  // namespace
 }  // namespace loadstar::server
+// A suspend is what makes CLOCK_BOOTTIME run ahead of CLOCK_MONOTONIC; a child in a time namespace sees the same.
+TEST(SteadyWallClock, GoesOnWhileTheHostIsSuspended) {
+  const SteadyWallClock clock(absl::FromUnixSeconds(1'700'000'000), absl::InfinitePast());
+  constexpr int kCannot = 77;
+  const pid_t child = fork();
+  if (child == 0) {
+    if (unshare(CLONE_NEWTIME) != 0) _exit(kCannot);
+    FILE* offsets = fopen("/proc/self/timens_offsets", "w");
+    if (offsets == nullptr || fputs("boottime 3600 0", offsets) < 0 || fclose(offsets) != 0) _exit(kCannot);
+    const pid_t suspended = fork();
+    if (suspended == 0) _exit(clock.Now() >= absl::FromUnixSeconds(1'700'000'000 + 3600) ? 0 : 1);
+    int status = 0;
+    waitpid(suspended, &status, 0);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == kCannot) GTEST_SKIP() << "no time namespaces here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
