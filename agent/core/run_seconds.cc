@@ -172,6 +172,7 @@ v1::AgentSample RunSeconds::Make(uint32_t k, const Second& second) const {
     endpoint->set_endpoint(options_.endpoints[index]);
     if (index < options_.nodes.size()) endpoint->set_node(options_.nodes[index]);
   }
+  if (metrics::BoundEndpoints(sample.mutable_endpoints())) sample.set_endpoint_latency_left_out(true);
   sample.set_workers_merged(second.merged);
   sample.set_workers_expected(Expected(k));
   for (const v1::WorkerUsage& usage : second.usage) *sample.add_workers() = usage;

@@ -1,5 +1,7 @@
 #include "lib/metrics/figures.h"
 
+#include <utility>
+
 namespace loadstar::metrics {
 
 void AddCounters(const v1::Counters& from, v1::Counters* to) {
@@ -26,6 +28,14 @@ void AddGauges(const v1::Gauges& from, v1::Gauges* to) {
   to->set_requests_backlog(to->requests_backlog() + from.requests_backlog());
 }
 
+bool BoundEndpoints(google::protobuf::RepeatedPtrField<v1::EndpointFigures>* endpoints) {
+  size_t bytes = 0;
+  for (const v1::EndpointFigures& endpoint : *endpoints) bytes += endpoint.ByteSizeLong();
+  if (bytes <= kMaxEndpointBytes) return false;
+  for (v1::EndpointFigures& endpoint : *endpoints) endpoint.clear_latency();
+  return true;
+}
+
 bool FiguresMerger::AddSource(const v1::LoadFigures& figures) {
   // All are checked before any is merged, so that a refused message leaves nothing of itself behind.
   if (!Histogram::IsValid(figures.latency()) || !Histogram::IsValid(figures.service_time()) ||
@@ -36,7 +46,10 @@ bool FiguresMerger::AddSource(const v1::LoadFigures& figures) {
   AddCounters(figures.counters(), &counters_);
   AddGauges(figures.gauges(), &gauges_);
   for (const v1::ErrorCount& error : figures.errors()) {
-    if (error.count() > 0) errors_[{error.phase(), error.kind(), error.detail()}] += error.count();
+    if (error.count() == 0) continue;
+    ErrorKey key{error.phase(), error.kind(), error.detail()};
+    if (errors_.size() >= kMaxErrors && errors_.find(key) == errors_.end()) std::get<2>(key) = "(others)";
+    errors_[std::move(key)] += error.count();
   }
   return latency_.Merge(figures.latency()) && service_time_.Merge(figures.service_time()) &&
          schedule_lag_.Merge(figures.schedule_lag()) && connect_time_.Merge(figures.connect_time()) &&

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <tuple>
@@ -17,10 +18,21 @@ void AddCounters(const v1::Counters& from, v1::Counters* to);
 // Adds gauges field by field (over sources, never over time).
 void AddGauges(const v1::Gauges& from, v1::Gauges* to);
 
+// Bounds a message's figures by endpoint to kMaxEndpointBytes: when they take more, their latency histograms are left
+// out, all of them, and true is returned. What is left fits: a spec allows 1,024 endpoints, and one without a histogram
+// takes less than 400 bytes. Without the bound a message of 1,024 full histograms (each up to 23,552 buckets) would
+// reach 100 MB and more, and a stream takes 16 MiB.
+inline constexpr size_t kMaxEndpointBytes = size_t{4} << 20;
+bool BoundEndpoints(google::protobuf::RepeatedPtrField<v1::EndpointFigures>* endpoints);
+
 // An accumulator of LoadFigures from any number of sources and seconds. Histograms and counters add up. Gauges of one
 // second add up over sources; over seconds the last second's stand: `AddSource` and `AddLater` say which is meant.
+// Bounded: of the kinds of errors kMaxErrors are kept apart; a further one counts under its phase and kind with the
+// detail "(others)" (details are what a target answers, so their number is not ours).
 class FiguresMerger {
  public:
+  static constexpr size_t kMaxErrors = 2048;
+
   // Another source of the same interval. False (nothing changed) when a histogram of it is malformed.
   [[nodiscard]] bool AddSource(const v1::LoadFigures& figures);
   [[nodiscard]] bool AddSource(const v1::EndpointFigures& figures);

@@ -80,6 +80,21 @@ TEST(FiguresTest, ErrorsOfOneKindAndDetailBecomeOneAndAreSorted) {
   EXPECT_EQ(merged.errors(2).count(), 5u);
 }
 
+TEST(FiguresTest, KindsOfErrorsAreBoundedAndNoneIsLost) {
+  FiguresMerger merger;
+  for (int i = 0; i < 5000; ++i) {
+    v1::LoadFigures figures;
+    AddError(&figures, v1::ERROR_KIND_RPC_ERROR, std::to_string(i), 2);
+    ASSERT_TRUE(merger.AddSource(figures));
+  }
+  v1::LoadFigures merged;
+  merger.ToProto(&merged);
+  EXPECT_EQ(merged.errors_size(), static_cast<int>(FiguresMerger::kMaxErrors) + 1);
+  uint64_t sum = 0;
+  for (const v1::ErrorCount& error : merged.errors()) sum += error.count();
+  EXPECT_EQ(sum, 10'000u);
+}
+
 TEST(FiguresTest, MalformedHistogramLeavesNothingBehind) {
   FiguresMerger merger;
   ASSERT_TRUE(merger.AddSource(SecondOf(100, 5)));
