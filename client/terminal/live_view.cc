@@ -147,9 +147,6 @@ std::string ErrorsText(const LiveState& state) {
   return absl::StrJoin(parts, ", ");
 }
 
-// The part of "DEPLOYMENT/NODE" that names the node.
-absl::string_view NodeOf(absl::string_view name) { return name.substr(name.rfind('/') + 1); }
-
 std::vector<Line> Nodes(const LiveState& state) {
   const v1::Run& run = state.run();
   Table table({{"node"},
@@ -170,12 +167,12 @@ std::vector<Line> Nodes(const LiveState& state) {
         }
       }
       for (const v1::NodeFigures& figures : state.last()->nodes()) {
-        if (!node.empty() && NodeOf(figures.node()) == NodeOf(node) && figures.has_connections()) {
+        if (!node.empty() && figures.node() == node && figures.has_connections()) {
           own = Grouped(figures.connections());
         }
       }
     }
-    table.Add({node.empty() ? endpoint : std::string(NodeOf(node)), established, rate, p99, own});
+    table.Add({node.empty() ? endpoint : node, established, rate, p99, own});
   }
   return table.empty() ? std::vector<Line>() : table.Lines();
 }

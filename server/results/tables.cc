@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "lib/metrics/histogram.h"
 #include "server/results/cells.h"
@@ -119,11 +118,6 @@ void AppendNodeSide(const v1::NodeFigures& node, Row* row) {
   count(node.has_rss_bytes(), node.rss_bytes());
 }
 
-// A node says its name with its deployment before it, the plan without.
-bool IsSameNode(const std::string& said, const std::string& planned) {
-  return said == planned || absl::EndsWith(said, absl::StrCat("/", planned));
-}
-
 void AppendNodes(const v1::Run& run, const v1::Snapshot& snapshot, std::string* out) {
   std::vector<bool> told(snapshot.nodes_size(), false);
   for (const v1::EndpointFigures& endpoint : snapshot.endpoints()) {
@@ -132,7 +126,7 @@ void AppendNodes(const v1::Run& run, const v1::Snapshot& snapshot, std::string* 
     AppendWorkersSide(endpoint, &row);
     int found = -1;
     for (int i = 0; i < snapshot.nodes_size() && found < 0 && !endpoint.node().empty(); ++i) {
-      if (IsSameNode(snapshot.nodes(i).node(), endpoint.node())) found = i;
+      if (snapshot.nodes(i).node() == endpoint.node()) found = i;
     }
     if (found >= 0 && snapshot.nodes(found).reachable()) {
       AppendNodeSide(snapshot.nodes(found), &row);
@@ -145,15 +139,12 @@ void AppendNodes(const v1::Run& run, const v1::Snapshot& snapshot, std::string* 
   for (int i = 0; i < snapshot.nodes_size(); ++i) {
     const v1::NodeFigures& node = snapshot.nodes(i);
     if (told[i] || !node.reachable()) continue;
-    std::string name = node.node();
     std::string endpoint;
     for (int k = 0; k < std::min(run.nodes_size(), run.endpoints_size()); ++k) {
-      if (run.nodes(k).empty() || !IsSameNode(node.node(), run.nodes(k))) continue;
-      name = run.nodes(k);
-      endpoint = run.endpoints(k);
+      if (run.nodes(k) == node.node()) endpoint = run.endpoints(k);
     }
     Row row(out);
-    row.Count(snapshot.to_elapsed_s()).Text(name).Text(endpoint).Empty(kWorkersCells);
+    row.Count(snapshot.to_elapsed_s()).Text(node.node()).Text(endpoint).Empty(kWorkersCells);
     AppendNodeSide(node, &row);
   }
 }

@@ -61,7 +61,7 @@ v1::Snapshot FullSnapshot() {
   endpoint->mutable_gauges()->set_connections_established(500);
   RecordInto(endpoint->mutable_latency(), {1000, 1000, 2000});
   v1::NodeFigures* node = snapshot.add_nodes();
-  node->set_node("four-nodes/node1");
+  node->set_node("node1");
   node->set_reachable(true);
   node->set_connections(500);
   node->set_requests_total(4000);
