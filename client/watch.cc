@@ -28,6 +28,8 @@ class View {
       state_.Take(message.run());
       output_->Json(message);
       PlainEvents();
+    } else if (message.has_snapshot() && message.snapshot().correction()) {
+      output_->Json(message);  // people are shown the present; the results have every correction
     } else if (message.has_snapshot() && state_.Take(message.snapshot())) {
       output_->Json(message);
       if (!output_->live()) {

@@ -42,7 +42,9 @@ def print_snapshot(snapshot):
         f"requests/s {figures.counters.requests_answered / seconds:.0f}  "
         f"p50 {milliseconds(snapshot.latency, snapshot.latency.p50_us)}  "
         f"p99 {milliseconds(snapshot.latency, snapshot.latency.p99_us)}  "
-        f"errors {errors}",
+        f"errors {errors}"
+        # Figures that came late have changed a line that was printed before: this one is instead of it.
+        f"{'  (corrected)' if snapshot.correction else ''}",
         flush=True,
     )
 

@@ -92,6 +92,28 @@ absl::StatusOr<v1::ListRunsResponse> Reader::ListRuns(uint32_t page_size, const 
 
 absl::StatusOr<int64_t> Reader::LastSecond(const std::string& run_id) {
   absl::StatusOr<Statement> find =
+absl::StatusOr<int64_t> Reader::LastChange(const std::string& run_id) {
+  absl::StatusOr<Statement> find = database_.Prepare("SELECT COALESCE(MAX(change), 0) FROM snapshots WHERE run_id=?");
+  if (!find.ok()) return find.status();
+  find->Bind(run_id);
+  if (find->Step()) return find->Integer(0);
+  absl::Status status = find->Reset();
+  return status.ok() ? absl::StatusOr<int64_t>(0) : status;
+}
+
+absl::StatusOr<int64_t> Reader::FirstChanged(const std::string& run_id, int64_t from_elapsed_s, int64_t below_elapsed_s,
+                                             int64_t after_change) {
+  // By that index: only few have changed lately, while a long run has millions of seconds.
+  absl::StatusOr<Statement> find = database_.Prepare(
+      "SELECT COALESCE(MIN(to_elapsed_s), -1) FROM snapshots INDEXED BY snapshots_by_change "
+      "WHERE run_id=? AND change>? AND to_elapsed_s>=? AND to_elapsed_s<?");
+  if (!find.ok()) return find.status();
+  find->Bind(run_id).Bind(after_change).Bind(from_elapsed_s).Bind(below_elapsed_s);
+  if (find->Step()) return find->Integer(0);
+  absl::Status status = find->Reset();
+  return status.ok() ? absl::StatusOr<int64_t>(-1) : status;
+}
+
       database_.Prepare("SELECT COALESCE(MAX(to_elapsed_s), -1) FROM snapshots WHERE run_id=?");
   if (!find.ok()) return find.status();
   find->Bind(run_id);

@@ -34,6 +34,11 @@ class Reader {
   // Newest first. The token is an answer's, or empty; INVALID_ARGUMENT when it is neither.
   absl::StatusOr<v1::ListRunsResponse> ListRuns(uint32_t page_size, const std::string& page_token);
 
+  // How many times snapshots of the run were put: what changes later has a higher number.
+  absl::StatusOr<int64_t> LastChange(const std::string& run_id);
+  // The first second in [from, below) whose snapshot was put after that change; -1 when there is none.
+  absl::StatusOr<int64_t> FirstChanged(const std::string& run_id, int64_t from_elapsed_s, int64_t below_elapsed_s,
+                                       int64_t after_change);
   // Last second of the run that has a snapshot; -1 when it has none.
   absl::StatusOr<int64_t> LastSecond(const std::string& run_id);
   // Snapshots from a second on, in order, at most `limit` of them; stops early when `row` returns false.

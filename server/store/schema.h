@@ -3,7 +3,7 @@
 namespace loadstar::server {
 
 // PRAGMA user_version of the file. A file of a later version is refused; an earlier one is brought up in Store::Open.
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 // Messages are kept as they are on the wire; what is searched by stands beside them in columns.
 inline constexpr char kSchema[] = R"sql(
@@ -25,7 +25,9 @@ CREATE TABLE samples(
 CREATE TABLE snapshots(
   run_id TEXT NOT NULL, to_elapsed_s INTEGER NOT NULL,
   snapshot BLOB NOT NULL,  -- Snapshot
+  change INTEGER NOT NULL DEFAULT 0,  -- 1, 2, 3... in the order in which the run's snapshots were put
   PRIMARY KEY(run_id, to_elapsed_s));
+CREATE INDEX snapshots_by_change ON snapshots(run_id, change, to_elapsed_s);
 CREATE TABLE cursors(
   agent TEXT NOT NULL, instance_id TEXT NOT NULL, sequence INTEGER NOT NULL, updated_ns INTEGER NOT NULL,
   PRIMARY KEY(agent, instance_id)) WITHOUT ROWID;
@@ -34,6 +36,12 @@ CREATE TABLE commands(
   arrival INTEGER PRIMARY KEY, command_id TEXT NOT NULL UNIQUE, agent TEXT NOT NULL, command BLOB NOT NULL);
 CREATE TABLE request_ids(
   request_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, created_ns INTEGER NOT NULL) WITHOUT ROWID;
+)sql";
+
+// From version 1: snapshots know when they changed.
+inline constexpr char kFromVersion1[] = R"sql(
+ALTER TABLE snapshots ADD COLUMN change INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX snapshots_by_change ON snapshots(run_id, change, to_elapsed_s);
 )sql";
 
 }  // namespace loadstar::server

@@ -43,7 +43,9 @@ struct Store::Statements {
         "UPDATE SET state=excluded.state, mark=excluded.mark, summary=excluded.summary, run=excluded.run");
     auto put_request_id = prepare("INSERT OR REPLACE INTO request_ids(request_id, run_id, created_ns) VALUES(?,?,?)");
     auto put_sample = prepare("INSERT OR IGNORE INTO samples(run_id, agent, elapsed_s, sample) VALUES(?,?,?,?)");
-    auto put_snapshot = prepare("INSERT OR REPLACE INTO snapshots(run_id, to_elapsed_s, snapshot) VALUES(?,?,?)");
+    auto put_snapshot = prepare(
+        "INSERT OR REPLACE INTO snapshots(run_id, to_elapsed_s, snapshot, change) VALUES(?1,?2,?3,"
+        "(SELECT COALESCE(MAX(change), 0) + 1 FROM snapshots WHERE run_id=?1))");
     auto put_cursor =
         prepare("INSERT OR REPLACE INTO cursors(agent, instance_id, sequence, updated_ns) VALUES(?,?,?,?)");
     auto put_deployment = prepare("INSERT OR REPLACE INTO deployments(name, deployment) VALUES(?,?)");
@@ -94,6 +96,10 @@ absl::Status Store::Migrate() {
                                                       "); use that one, or another --state folder"));
   }
   if (*version == kSchemaVersion) return absl::OkStatus();
+  if (*version == 1) {
+    return database_.Execute(
+        absl::StrCat("BEGIN IMMEDIATE;", kFromVersion1, "PRAGMA user_version=", kSchemaVersion, ";COMMIT").c_str());
+  }
   return database_.Execute(
       absl::StrCat("BEGIN IMMEDIATE;", kSchema, "PRAGMA user_version=", kSchemaVersion, ";COMMIT").c_str());
 }

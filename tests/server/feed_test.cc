@@ -74,7 +74,11 @@ class FeedTest : public ::testing::Test {
     request.set_from_elapsed_s(from);
     return MetricsFeed(request);
   }
-  // "run STATE", "FROM-TO", "nothing" or "end CODE".
+  // Late figures come in for a second.
+  void Change(uint32_t second, uint64_t answered) {
+    ASSERT_TRUE(store_->Apply({PutSnapshot{MakeSnapshot(second, answered, 1000 + second)}}, kNow).ok());
+  }
+  // "run STATE", "FROM-TO", "corrected FROM-TO", "nothing" or "end CODE".
   std::string Next(MetricsFeed* feed) {
     message_.Clear();
     absl::Status end;
@@ -87,7 +91,8 @@ class FeedTest : public ::testing::Test {
         break;
     }
     if (message_.has_run()) return "run " + std::to_string(message_.run().state());
-    return std::to_string(message_.snapshot().from_elapsed_s()) + "-" +
+    return std::string(message_.snapshot().correction() ? "corrected " : "") +
+           std::to_string(message_.snapshot().from_elapsed_s()) + "-" +
            std::to_string(message_.snapshot().to_elapsed_s());
   }
 
@@ -172,6 +177,66 @@ TEST_F(FeedTest, AReaderThatFellBehindIsGivenOneMergedSnapshotAndMissesNothing) 
   PutSeconds(30, 31);
   EXPECT_EQ(Next(&feed), "30-30") << "two behind is not behind";
   EXPECT_EQ(Next(&feed), "31-31");
+}
+
+TEST_F(FeedTest, ASecondThatChangedAfterItWasGivenIsGivenAgainAsACorrection) {
+  PutState(v1::RUN_STATE_RUNNING);
+  PutSeconds(0, 3);
+  MetricsFeed feed = MakeFeed(0);
+  EXPECT_EQ(Next(&feed), "run 3");
+  for (const char* given : {"0-0", "1-1", "2-2"}) EXPECT_EQ(Next(&feed), given);
+  Change(1, 15);
+  Change(3, 17);  // not given yet
+  EXPECT_EQ(Next(&feed), "corrected 1-1");
+  EXPECT_EQ(message_.snapshot().figures().counters().requests_answered(), 15u);
+  EXPECT_EQ(Next(&feed), "3-3") << "what was not given yet is no correction";
+  EXPECT_EQ(message_.snapshot().figures().counters().requests_answered(), 17u);
+  EXPECT_EQ(Next(&feed), "nothing") << "each change once";
+  PutSeconds(4, 4);
+  EXPECT_EQ(Next(&feed), "4-4");
+  Change(0, 20);
+  Change(4, 20);
+  EXPECT_EQ(Next(&feed), "corrected 0-0");
+  Change(0, 21);  // behind a pass that is under way
+  EXPECT_EQ(Next(&feed), "corrected 4-4");
+  EXPECT_EQ(Next(&feed), "corrected 0-0");
+  EXPECT_EQ(message_.snapshot().figures().counters().requests_answered(), 21u);
+  EXPECT_EQ(Next(&feed), "nothing");
+  Change(2, 30);
+  PutState(v1::RUN_STATE_FINISHED);
+  EXPECT_EQ(Next(&feed), "corrected 2-2") << "before the finished run, which ends it";
+  EXPECT_EQ(Next(&feed), "run 5");
+  EXPECT_EQ(Next(&feed), "end OK");
+}
+
+TEST_F(FeedTest, AMergedIntervalIsCorrectedAsAWhole) {
+  PutState(v1::RUN_STATE_RUNNING);
+  MetricsFeed feed = MakeFeed(0);
+  EXPECT_EQ(Next(&feed), "run 3");
+  PutSeconds(0, 9);
+  EXPECT_EQ(Next(&feed), "0-9");
+  PutSeconds(10, 10);
+  EXPECT_EQ(Next(&feed), "10-10");
+  Change(3, 20);
+  Change(4, 20);
+  Change(10, 20);
+  EXPECT_EQ(Next(&feed), "corrected 0-9");
+  EXPECT_EQ(message_.snapshot().figures().counters().requests_answered(), 120u);
+  EXPECT_EQ(Next(&feed), "corrected 10-10");
+  EXPECT_EQ(Next(&feed), "nothing");
+}
+
+TEST_F(FeedTest, WhatAStreamDidNotGiveItDoesNotCorrect) {
+  PutState(v1::RUN_STATE_RUNNING);
+  PutSeconds(0, 5);
+  MetricsFeed feed = MakeFeed(4);
+  EXPECT_EQ(Next(&feed), "run 3");
+  EXPECT_EQ(Next(&feed), "4-4");
+  Change(1, 20);
+  Change(4, 20);
+  EXPECT_EQ(Next(&feed), "corrected 4-4");
+  EXPECT_EQ(Next(&feed), "5-5");
+  EXPECT_EQ(Next(&feed), "nothing");
 }
 
 TEST_F(FeedTest, NoRunIsNotFound) {
