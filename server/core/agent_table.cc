@@ -1,5 +1,7 @@
 #include "server/core/agent_table.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "lib/spec/name.h"
 
@@ -7,7 +9,7 @@ namespace loadstar::server {
 
 uint64_t AgentEntry::cursor() const {
   const auto it = cursors.find(hello.instance_id());
-  return it == cursors.end() ? 0 : it->second;
+  return it == cursors.end() ? 0 : it->second.sequence;
 }
 
 void AgentEntry::Take(const v1::Heartbeat& heartbeat) {
@@ -24,12 +26,14 @@ AgentTable::Admission AgentTable::Open(SessionId session, const v1::AgentHello& 
     return {
         absl::InvalidArgumentError("hello: an agent's name must be [a-z0-9][a-z0-9-]{0,62} and its instance_id 1 to "
                                    "128 bytes; start the agent with a valid --name"),
-        std::nullopt};
+        std::nullopt,
+        {}};
   }
   if (agents_.find(hello.name()) == agents_.end() && agents_.size() >= kMaxAgents) {
     return {
         absl::ResourceExhaustedError(absl::StrCat("this coordinator already knows ", kMaxAgents, " agents, its limit")),
-        std::nullopt};
+        std::nullopt,
+        {}};
   }
   AgentEntry& entry = Remember(hello.name(), now);
   std::optional<SessionId> replaced;
@@ -37,22 +41,28 @@ AgentTable::Admission AgentTable::Open(SessionId session, const v1::AgentHello& 
     if (entry.hello.instance_id() != hello.instance_id()) {
       return {absl::AlreadyExistsError(absl::StrCat("an agent named '", hello.name(),
                                                     "' is already connected; give each agent its own --name")),
-              std::nullopt};
+              std::nullopt,
+              {}};
     }
     replaced = entry.session;
     sessions_.erase(*entry.session);
   }
   entry.hello = hello;
   entry.session = session;
-  entry.last_seen = now;
+  entry.Heard(now);
   sessions_[session] = hello.name();
   // Instances that are gone for good leave their cursors behind; only the present one matters.
+  std::vector<std::string> dropped;
   while (entry.cursors.size() > kMaxInstances) {
-    auto victim = entry.cursors.begin();
-    if (victim->first == hello.instance_id()) ++victim;
-    entry.cursors.erase(victim);
+    auto oldest = entry.cursors.end();
+    for (auto it = entry.cursors.begin(); it != entry.cursors.end(); ++it) {
+      if (it->first == hello.instance_id()) continue;
+      if (oldest == entry.cursors.end() || it->second.updated < oldest->second.updated) oldest = it;
+    }
+    dropped.push_back(oldest->first);
+    entry.cursors.erase(oldest);
   }
-  return {absl::OkStatus(), replaced};
+  return {absl::OkStatus(), replaced, std::move(dropped)};
 }
 
 AgentEntry* AgentTable::Close(SessionId session) {
@@ -68,9 +78,13 @@ AgentEntry& AgentTable::Remember(const std::string& name, absl::Time now) {
   auto [it, inserted] = agents_.try_emplace(name);
   if (inserted) {
     it->second.hello.set_name(name);
-    it->second.last_seen = now;
+    it->second.silent_since = now;
   }
   return it->second;
+}
+
+void AgentTable::Excuse(absl::Duration stall) {
+  for (auto& [name, agent] : agents_) agent.silent_since += stall;
 }
 
 AgentEntry* AgentTable::Find(const std::string& name) {

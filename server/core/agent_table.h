@@ -20,13 +20,23 @@ struct AgentEntry {
   // the coordinator began.
   v1::AgentHello hello;
   std::optional<SessionId> session;
-  absl::Time last_seen;  // when its session last said anything, or when the coordinator began
+  // When its session last said anything; from an earlier life of the coordinator: when its last report was stored. The
+  // infinite past: neither is known.
+  absl::Time last_seen = absl::InfinitePast();
+  // From when on its silence counts: last_seen, and later by what this coordinator could not hear, because it was not
+  // there or stood still.
+  absl::Time silent_since;
   std::optional<int64_t> clock_offset_ns;
   int64_t clock_uncertainty_ns = 0;
-  // Highest report taken, by instance. More than one only when the agent restarted.
-  std::map<std::string, uint64_t> cursors;
+  struct Cursor {
+    uint64_t sequence = 0;  // highest report taken
+    absl::Time updated;
+  };
+  // By instance. More than one only when the agent restarted.
+  std::map<std::string, Cursor> cursors;
 
   bool connected() const { return session.has_value(); }
+  void Heard(absl::Time now) { last_seen = silent_since = now; }
   uint64_t cursor() const;
   // What it says of its clock and its host replaces what was known.
   void Take(const v1::Heartbeat& heartbeat);
@@ -42,12 +52,17 @@ class AgentTable {
   struct Admission {
     absl::Status status;                // not OK: the session is to be closed with it
     std::optional<SessionId> replaced;  // to be closed: the same instance dialled again
+    std::vector<std::string> dropped;   // instances whose cursors are forgotten
   };
   Admission Open(SessionId session, const v1::AgentHello& hello, absl::Time now);
   // Ends the session, if it is still the agent's. Returns the agent, or null.
   AgentEntry* Close(SessionId session);
-  // Restores a cursor or makes sure that a run's participant is known, out of reach since `now`.
+  // Makes sure that an agent is known; one that was not is silent from `now` on.
   AgentEntry& Remember(const std::string& name, absl::Time now);
+  // Nobody was listening for so long: no agent's silence counts for that time.
+  void Excuse(absl::Duration stall);
+  // Forgets an agent that is not connected.
+  void Forget(const std::string& name) { agents_.erase(name); }
 
   AgentEntry* Find(const std::string& name);
   const AgentEntry* Find(const std::string& name) const;

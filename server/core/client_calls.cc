@@ -9,6 +9,7 @@
 #include "absl/strings/strip.h"
 #include "server/core/refusal.h"
 #include "server/core/wire_time.h"
+#include "server/core/words.h"
 
 namespace loadstar::server {
 namespace {
@@ -36,7 +37,7 @@ std::string Numeric(const std::string& address) {
 }  // namespace
 
 absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std::vector<std::string>& literal,
-                                             const Deployments& deployments) {
+                                             const Deployments& deployments, const AgentTable& agents) {
   ResolvedTarget target;
   const std::string& stack = test.target().stack();
   if (stack.empty()) {
@@ -50,12 +51,13 @@ absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std
     return Missing("DEPLOYMENT_NOT_FOUND", absl::StrCat("target.stack: no deployment '", stack,
                                                         "' stands; bring it up with: loadstar deploy ", stack));
   }
-  const v1::Deployment& deployment = found->second->deployment();
+  const v1::Deployment deployment = found->second->Seen(agents);
+  if (deployment.state() == v1::DEPLOYMENT_STATE_UNKNOWN) return NotInSight(deployment);
   if (deployment.state() != v1::DEPLOYMENT_STATE_HEALTHY) {
     std::vector<std::string> bad;
     for (const v1::NodeStatus& node : deployment.nodes()) {
       if (node.state() == v1::DEPLOYMENT_STATE_HEALTHY) continue;
-      bad.push_back(absl::StrCat(node.node(), " ", v1::DeploymentState_Name(node.state()),
+      bad.push_back(absl::StrCat(node.node(), " ", Predicate(node.state()),
                                  node.message().empty() ? "" : absl::StrCat(" (", node.message(), ")")));
     }
     return Precondition("DEPLOYMENT_NOT_HEALTHY", stack,
@@ -69,6 +71,27 @@ absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std
   }
   target.observers = found->second->Agents();
   return target;
+}
+
+absl::Status NotInSight(const v1::Deployment& seen) {
+  std::map<std::string, std::pair<std::string, std::vector<std::string>>> unseen;  // by agent: since when, its nodes
+  for (const v1::NodeStatus& node : seen.nodes()) {
+    if (node.state() != v1::DEPLOYMENT_STATE_UNKNOWN) continue;
+    auto& [since, nodes] = unseen[node.agent()];
+    if (node.has_unknown_since()) since = absl::StrCat(" since ", Instant(FromWire(node.unknown_since())));
+    nodes.push_back(node.node());
+  }
+  std::vector<std::string> parts;
+  for (const auto& [agent, part] : unseen) {
+    parts.push_back(
+        absl::StrCat("agent ", agent, " (", absl::StrJoin(part.second, ", "), ") is out of reach", part.first));
+  }
+  return Precondition(
+      "DEPLOYMENT_UNKNOWN", seen.name(),
+      absl::StrCat(
+          "how deployment '", seen.name(), "' stands is not known: ", absl::StrJoin(parts, "; "),
+          "; start the agent again or mend the way to it, or take the deployment down with: loadstar teardown ",
+          seen.name(), " and bring it up again with: loadstar deploy ", seen.name()));
 }
 
 absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test,
@@ -150,7 +173,7 @@ v1::ListAgentsResponse DescribeAgents(const AgentTable& agents, const Runs& runs
     agent->set_version(entry.hello.version());
     *agent->mutable_host() = entry.hello.host();
     *agent->mutable_capacity() = entry.hello.capacity();
-    *agent->mutable_last_seen() = ToWire(entry.last_seen);
+    if (entry.last_seen != absl::InfinitePast()) *agent->mutable_last_seen() = ToWire(entry.last_seen);
     if (entry.clock_offset_ns.has_value()) {
       *agent->mutable_clock_offset() = ToWire(absl::Nanoseconds(*entry.clock_offset_ns));
       *agent->mutable_clock_uncertainty() = ToWire(absl::Nanoseconds(entry.clock_uncertainty_ns));

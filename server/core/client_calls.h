@@ -25,7 +25,10 @@ struct ResolvedTarget {
   std::vector<std::string> observers;  // agents that run the nodes
 };
 absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std::vector<std::string>& literal,
-                                             const Deployments& deployments);
+                                             const Deployments& deployments, const AgentTable& agents);
+
+// Why a deployment in DEPLOYMENT_STATE_UNKNOWN cannot be used, and what to do.
+absl::Status NotInSight(const v1::Deployment& seen);
 
 // The agents that a test may use, with what their other runs hold of them; by name, or why there are none.
 absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <optional>
 #include <random>
 #include <set>
 #include <utility>
@@ -24,14 +25,22 @@ constexpr absl::Duration kRunIdKept = absl::Minutes(2);
 // Runs at once; each costs memory for its figures.
 constexpr size_t kMaxActiveRuns = 64;
 constexpr size_t kMaxDeployments = 256;
+// Inputs further apart than this, although a tick was asked for every beat: the process stood still.
+constexpr absl::Duration kStallMin = absl::Seconds(2);
+// Agents to forget are looked for this often; and one that may only have been out of this coordinator's sight, because
+// that was not there, has this long to come back.
+constexpr absl::Duration kForgetBeat = absl::Minutes(1);
+constexpr absl::Duration kForgetGrace = absl::Hours(1);
 
 }  // namespace
 
 struct CoordinatorCore::State {
   State(const CoordinatorOptions& o, Restored restored, absl::Time now)
       : options(o), random(o.seed), commands(std::move(restored.commands)), last_now(now) {
-    for (const PutCursor& cursor : restored.cursors) {
-      agents.Remember(cursor.agent, now).cursors[cursor.instance_id] = cursor.sequence;
+    for (const auto& [cursor, updated] : restored.cursors) {
+      AgentEntry& agent = agents.Remember(cursor.agent, now);
+      agent.cursors[cursor.instance_id] = {cursor.sequence, updated};
+      agent.last_seen = std::max(agent.last_seen, updated);
     }
     std::map<std::string, std::vector<const PutSample*>> samples;
     for (const PutSample& sample : restored.samples) samples[sample.sample.run_id()].push_back(&sample);
@@ -69,7 +78,10 @@ struct CoordinatorCore::State {
   absl::StatusOr<RunSetup> SetUp(const v1::TestSpec& test, const std::vector<std::string>& endpoints) const;
   void TellRuns(const std::string& deployment, const std::string& agent, const v1::NodeStatus& status,
                 const Turn& turn);
+  void NoticeStall(const Turn& turn);
+  void ForgetAgents(const Turn& turn);
   void Flush(const Turn& turn);
+  absl::Time NextTick() const;
 
   RunMachine* FindRun(const std::string& id) {
     const auto it = runs.find(id);
@@ -106,6 +118,13 @@ struct CoordinatorCore::State {
   std::map<std::string, std::string> request_ids;
   std::deque<std::string> request_order;
   absl::Time last_now;
+  absl::Time next_forget = absl::InfinitePast();
+  struct Begun {
+    CallId call;
+    std::string run_id;
+    std::string request_id;
+  };
+  std::optional<Begun> begun;  // by the last input: see Revoke
 };
 
 // ---- Sessions
@@ -120,6 +139,7 @@ void CoordinatorCore::State::Take(const SessionOpened& input, const Turn& turn) 
     turn.Do(CloseSession{*admission.replaced, absl::AbortedError("the agent has opened a newer session")});
   }
   const std::string& name = input.hello.name();
+  for (const std::string& instance : admission.dropped) turn.Do(DeleteCursors{name, instance});
   const auto& held_runs = input.hello.active_runs();
   const auto& held_deployments = input.hello.deployments();
   for (auto& [id, run] : runs) {
@@ -157,7 +177,7 @@ void CoordinatorCore::State::Take(const SessionClosed& input, const Turn&) { age
 void CoordinatorCore::State::Take(const SessionSaid& input, const Turn& turn) {
   AgentEntry* agent = agents.BySession(input.session);
   if (agent == nullptr) return;  // a session that was replaced
-  agent->last_seen = turn.now;
+  agent->Heard(turn.now);
   if (input.message.has_heartbeat()) {
     const v1::Heartbeat& heartbeat = input.message.heartbeat();
     agent->Take(heartbeat);
@@ -174,7 +194,7 @@ void CoordinatorCore::State::Take(const SessionSaid& input, const Turn& turn) {
   if (input.message.report().sequence() > next) return;
   if (input.message.report().sequence() == next) {
     TakeReport(agent, input.message.report(), turn);
-    agent->cursors[agent->hello.instance_id()] = next;
+    agent->cursors[agent->hello.instance_id()] = {next, turn.now};
     turn.Do(PutCursor{agent->hello.name(), agent->hello.instance_id(), next});
   }
   SendToAgent ack{input.session, {}};
@@ -244,7 +264,7 @@ void CoordinatorCore::State::Call(CallId call, const v1::ListAgentsRequest&, con
 
 void CoordinatorCore::State::Call(CallId call, const v1::ListDeploymentsRequest&, const Turn& turn) {
   v1::ListDeploymentsResponse response;
-  for (const auto& [name, deployment] : deployments) *response.add_deployments() = deployment->deployment();
+  for (const auto& [name, deployment] : deployments) *response.add_deployments() = deployment->Seen(agents);
   Answer(call, std::move(response), turn);
 }
 
@@ -253,7 +273,7 @@ void CoordinatorCore::State::Call(CallId call, const v1::DeployRequest& request,
   const auto existing = deployments.find(stack.name());
   if (existing != deployments.end()) {
     DeploymentMachine& machine = *existing->second;
-    const v1::Deployment& standing = machine.deployment();
+    const v1::Deployment standing = machine.Seen(agents);
     if (standing.state() == v1::DEPLOYMENT_STATE_STOPPING) {
       return Refuse(call,
                     Precondition("DEPLOYMENT_STOPPING", stack.name(),
@@ -271,6 +291,7 @@ void CoordinatorCore::State::Call(CallId call, const v1::DeployRequest& request,
                     turn);
     }
     if (standing.state() == v1::DEPLOYMENT_STATE_STARTING) return machine.AwaitDeploy(call);
+    if (standing.state() == v1::DEPLOYMENT_STATE_UNKNOWN) return Refuse(call, NotInSight(standing), turn);
     if (standing.state() != v1::DEPLOYMENT_STATE_HEALTHY) {
       return Refuse(call,
                     Precondition("DEPLOYMENT_NOT_HEALTHY", stack.name(),
@@ -319,7 +340,7 @@ absl::StatusOr<RunSetup> CoordinatorCore::State::SetUp(const v1::TestSpec& test,
     return absl::ResourceExhaustedError(absl::StrCat(kMaxActiveRuns, " runs are under way, the limit"));
   }
   if (test.load().connections().empty()) return BadField("load.connections", "at least one stage is needed");
-  absl::StatusOr<ResolvedTarget> target = ResolveTarget(test, endpoints, deployments);
+  absl::StatusOr<ResolvedTarget> target = ResolveTarget(test, endpoints, deployments, agents);
   if (!target.ok()) return target.status();
   absl::StatusOr<std::vector<Candidate>> candidates = FindCandidates(test, target->endpoints, agents, runs);
   if (!candidates.ok()) return candidates.status();
@@ -360,6 +381,7 @@ void CoordinatorCore::State::Call(CallId call, const ClientCalled::StartTest& re
 
   auto run = std::make_unique<RunMachine>(*setup, turn);
   run_ids.emplace_back(turn.now, setup->run_id);
+  begun = Begun{call, setup->run_id, request.request_id};
   if (!request.request_id.empty()) {
     RememberRequest(request.request_id, setup->run_id);
     turn.Do(PutRun{run->run(), request.request_id});
@@ -415,6 +437,32 @@ void CoordinatorCore::State::Call(CallId call, const v1::StopTestRequest& reques
 
 // ---- Time and the end of a turn
 
+void CoordinatorCore::State::NoticeStall(const Turn& turn) {
+  if (turn.now - last_now < kStallMin || NextTick() == absl::InfiniteFuture()) return;
+  const absl::Duration stall = turn.now - last_now - kBeat;
+  agents.Excuse(stall);
+  for (auto& [id, run] : runs) run->OnStall(stall, turn);
+}
+
+void CoordinatorCore::State::ForgetAgents(const Turn& turn) {
+  if (turn.now < next_forget) return;
+  next_forget = turn.now + kForgetBeat;
+  std::vector<std::string> gone;
+  for (const auto& [name, agent] : agents.all()) {
+    const bool away = !agent.connected() && turn.now - agent.last_seen >= options.agent_forgotten_after &&
+                      turn.now - agent.silent_since >= kForgetGrace;
+    if (!away || commands.Pending(name, [](const v1::Command&) { return true; })) continue;
+    const bool used = std::any_of(runs.begin(), runs.end(), [&](const auto& run) { return run.second->Wants(name); }) ||
+                      std::any_of(deployments.begin(), deployments.end(),
+                                  [&](const auto& each) { return each.second->RunsOn(name); });
+    if (!used) gone.push_back(name);
+  }
+  for (const std::string& name : gone) {
+    agents.Forget(name);
+    turn.Do(DeleteCursors{name, ""});
+  }
+}
+
 void CoordinatorCore::State::Take(const Tick&, const Turn& turn) {
   // A session that is open but silent is of no use and keeps another instance of the agent out.
   for (auto& [name, agent] : agents.all()) {
@@ -452,18 +500,36 @@ CoordinatorCore::CoordinatorCore(const CoordinatorOptions& options, Restored res
 CoordinatorCore::~CoordinatorCore() = default;
 
 void CoordinatorCore::Handle(Input input, absl::Time now, std::vector<Action>* actions) {
-  state_->last_now = now;
   const Turn turn{now, state_->options, state_->agents, state_->commands, actions};
+  state_->NoticeStall(turn);
+  state_->last_now = now;
+  state_->begun.reset();
+  state_->ForgetAgents(turn);
   std::visit([&](auto& each) { state_->Take(each, turn); }, input);
   state_->Flush(turn);
 }
 
-absl::Time CoordinatorCore::NextTick() const {
-  const bool watching = std::any_of(state_->agents.all().begin(), state_->agents.all().end(),
-                                    [](const auto& agent) { return agent.second.connected(); });
-  if (!watching && state_->runs.empty() && state_->deployments.empty()) return absl::InfiniteFuture();
-  absl::Time next = state_->last_now + kBeat;
-  for (const auto& [id, run] : state_->runs) next = std::min(next, run->NextInstant());
+void CoordinatorCore::Revoke(CallId call) {
+  if (!state_->begun.has_value() || state_->begun->call != call) return;
+  const State::Begun begun = *std::move(state_->begun);
+  state_->begun.reset();
+  state_->runs.erase(begun.run_id);
+  std::erase_if(state_->run_ids, [&](const auto& taken) { return taken.second == begun.run_id; });
+  state_->request_ids.erase(begun.request_id);
+  std::erase(state_->request_order, begun.request_id);
+  std::vector<Action> never_stored;
+  state_->commands.Drop(
+      "", [&](const v1::Command& command) { return RunOf(command) == begun.run_id; }, &never_stored);
+}
+
+absl::Time CoordinatorCore::NextTick() const { return state_->NextTick(); }
+
+absl::Time CoordinatorCore::State::NextTick() const {
+  const bool watching =
+      std::any_of(agents.all().begin(), agents.all().end(), [](const auto& agent) { return agent.second.connected(); });
+  if (!watching && runs.empty() && deployments.empty()) return absl::InfiniteFuture();
+  absl::Time next = last_now + kBeat;
+  for (const auto& [id, run] : runs) next = std::min(next, run->NextInstant());
   return next;
 }
 

@@ -104,6 +104,11 @@ struct PutDeployment {
 struct DeleteDeployment {
   std::string name;
 };
+// The cursors of an agent, or of one instance of it, that will not come back.
+struct DeleteCursors {
+  std::string agent;
+  std::string instance_id;  // empty: all of the agent's
+};
 // Commands whose result is outstanding, so that they survive a restart.
 struct PutCommand {
   std::string agent;
@@ -116,15 +121,20 @@ struct DeleteCommand {
 struct Publish {
   std::string run_id;
 };
-using Action = std::variant<SendToAgent, CloseSession, Reply, PutRun, PutSample, PutSnapshot, PutCursor, PutDeployment,
-                            DeleteDeployment, PutCommand, DeleteCommand, Publish>;
+using Action = std::variant<SendToAgent, CloseSession, Reply, PutRun, PutSample, PutSnapshot, PutCursor, DeleteCursors,
+                            PutDeployment, DeleteDeployment, PutCommand, DeleteCommand, Publish>;
+
+struct StoredCursor {
+  PutCursor cursor;
+  absl::Time updated = absl::InfinitePast();  // when it was put
+};
 
 // What the store held at the start.
 struct Restored {
   std::vector<v1::Run> unfinished_runs;
   // Every sample of those runs, by run in order of arrival.
   std::vector<PutSample> samples;
-  std::vector<PutCursor> cursors;
+  std::vector<StoredCursor> cursors;
   std::vector<v1::Deployment> deployments;
   std::vector<PutCommand> commands;
   // request_id -> run_id of StartTest, recent ones.
@@ -138,6 +148,8 @@ struct CoordinatorOptions {
   absl::Duration start_delay = absl::Seconds(1);
   // An agent out of reach for longer is lost to its runs.
   absl::Duration agent_lost_after = absl::Seconds(30);
+  // An agent that was not seen for so long, and that nothing here refers to, is forgotten.
+  absl::Duration agent_forgotten_after = absl::Hours(24 * 7);
   // A live snapshot waits this long past its second for a late agent, then names it as missing.
   absl::Duration snapshot_patience = absl::Seconds(3);
   // Preparation of a run, and the end of it after its profile is over, may take this long.
@@ -152,8 +164,12 @@ class CoordinatorCore {
   CoordinatorCore(const CoordinatorOptions& options, Restored restored, absl::Time now);
   ~CoordinatorCore();
 
-  // Takes one input; appends what follows from it to *actions. `now` never goes back.
+  // Takes one input; appends what follows from it to *actions. `now` never goes back. When it comes much later than
+  // NextTick() asked for, this process stood still: agents that were not heard meanwhile are not to blame for it.
   void Handle(Input input, absl::Time now, std::vector<Action>* actions);
+  // Takes back what Handle has just been given, if that was this call's StartTest: the run never was, and the actions
+  // that Handle appended must be thrown away. For a shell that could not make them durable.
+  void Revoke(CallId call);
   // When it wants a Tick at the latest.
   absl::Time NextTick() const;
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/core/refusal.h"
 #include "server/core/wire_time.h"
+#include "server/core/words.h"
 
 namespace loadstar::server {
 namespace {
@@ -34,24 +35,7 @@ absl::string_view CodeOf(v1::DeploymentState state) {
   }
 }
 
-// For people: "is healthy", in the order of grave to good in kGravity.
-absl::string_view WordsOf(v1::DeploymentState state) {
-  switch (state) {
-    case v1::DEPLOYMENT_STATE_STARTING:
-      return "is starting";
-    case v1::DEPLOYMENT_STATE_HEALTHY:
-      return "is healthy";
-    case v1::DEPLOYMENT_STATE_UNHEALTHY:
-      return "is not healthy";
-    case v1::DEPLOYMENT_STATE_STOPPING:
-      return "is stopping";
-    case v1::DEPLOYMENT_STATE_STOPPED:
-      return "is stopped";
-    default:
-      return "has failed";
-  }
-}
-
+// From good to grave.
 constexpr v1::DeploymentState kGravity[] = {
     v1::DEPLOYMENT_STATE_HEALTHY,  v1::DEPLOYMENT_STATE_STOPPED,   v1::DEPLOYMENT_STATE_STOPPING,
     v1::DEPLOYMENT_STATE_STARTING, v1::DEPLOYMENT_STATE_UNHEALTHY, v1::DEPLOYMENT_STATE_FAILED,
@@ -114,6 +98,25 @@ std::vector<std::string> DeploymentMachine::Agents() const {
 bool DeploymentMachine::RunsOn(const std::string& agent) const {
   return std::any_of(deployment_.nodes().begin(), deployment_.nodes().end(),
                      [&](const v1::NodeStatus& node) { return node.agent() == agent; });
+}
+
+v1::Deployment DeploymentMachine::Seen(const AgentTable& agents) const {
+  v1::Deployment seen = deployment_;
+  if (!Up(seen.state())) return seen;
+  for (v1::NodeStatus& node : *seen.mutable_nodes()) {
+    const AgentEntry* agent = agents.Find(node.agent());
+    const bool ended = node.state() == v1::DEPLOYMENT_STATE_FAILED || node.state() == v1::DEPLOYMENT_STATE_STOPPED;
+    if (ended || (agent != nullptr && agent->connected())) continue;
+    node.set_message(absl::StrCat("agent ", node.agent(), " is out of reach; the last it said was that the node ",
+                                  Predicate(node.state()), node.message().empty() ? "" : ": ", node.message()));
+    node.set_state(v1::DEPLOYMENT_STATE_UNKNOWN);
+    if (agent != nullptr && agent->last_seen != absl::InfinitePast()) {
+      *node.mutable_unknown_since() = ToWire(agent->last_seen);
+      node.set_message(absl::StrCat(node.message(), " (", Instant(agent->last_seen), ")"));
+    }
+    if (seen.state() != v1::DEPLOYMENT_STATE_FAILED) seen.set_state(v1::DEPLOYMENT_STATE_UNKNOWN);
+  }
+  return seen;
 }
 
 void DeploymentMachine::Teardown(CallId caller, uint64_t nonce, const Turn& turn) {
@@ -332,7 +335,7 @@ void DeploymentMachine::TellNode(const v1::NodeStatus& status, const Turn& turn)
   event.set_code(std::string(CodeOf(status.state())));
   const bool bad = status.state() == v1::DEPLOYMENT_STATE_UNHEALTHY || status.state() == v1::DEPLOYMENT_STATE_FAILED;
   event.set_severity(bad ? v1::SEVERITY_ERROR : v1::SEVERITY_INFO);
-  event.set_message(absl::StrCat(status.node(), " on ", status.agent(), " ", WordsOf(status.state()),
+  event.set_message(absl::StrCat(status.node(), " on ", status.agent(), " ", Predicate(status.state()),
                                  status.message().empty() ? "" : ": ", status.message()));
   Tell(event, turn);
 }

@@ -13,6 +13,9 @@
 // An agent that is lost counts as done with a teardown: when it comes back, its Welcome does not name the deployment
 // and it takes the nodes down by itself. What an agent still has to do is told by its pending commands, which are
 // durable, so that a deployment goes on after a restart of the coordinator; only its callers are gone then.
+//
+// That an agent is out of reach changes no state here, as its nodes go on without the coordinator and nobody knows;
+// Seen shows them as UNKNOWN meanwhile. When the agent is back, what changed comes in as reports.
 #pragma once
 
 #include <set>
@@ -35,7 +38,10 @@ class DeploymentMachine {
   // One that the store held.
   explicit DeploymentMachine(v1::Deployment deployment) : deployment_(std::move(deployment)), dirty_(false) {}
 
+  // As the agents last said it stands.
   const v1::Deployment& deployment() const { return deployment_; }
+  // As it can be said to stand now: what an agent that is out of reach said is no longer known to be so.
+  v1::Deployment Seen(const AgentTable& agents) const;
   // Nothing is left of it: to be forgotten.
   bool gone() const { return gone_; }
   bool busy() const;

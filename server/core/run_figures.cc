@@ -47,6 +47,8 @@ RunFigures::Taken RunFigures::Add(const std::string& agent, const v1::AgentSampl
   second.delivered.push_back(agent);
   // Histograms that totals_ took can only fail here if a count overflowed, which totals_ would have met first.
   (void)second.figures.AddSource(sample.figures());
+  second.endpoint_latency_left_out = second.endpoint_latency_left_out || sample.endpoint_latency_left_out();
+  endpoint_latency_left_out_ = endpoint_latency_left_out_ || sample.endpoint_latency_left_out();
   part.endpoint_gauges.clear();
   for (const v1::EndpointFigures& endpoint : sample.endpoints()) {
     const auto index = endpoint_index_.find(endpoint.endpoint());
@@ -92,7 +94,10 @@ void RunFigures::HandOut(uint32_t k, const Receiver& receive) {
       merger.ToProto(endpoint);
       endpoint->set_endpoint(endpoints_[index]);
       if (index < nodes_.size()) endpoint->set_node(nodes_[index]);
+      if (second.endpoint_latency_left_out) endpoint->clear_latency();
     }
+    const bool too_much = metrics::BoundEndpoints(snapshot.mutable_endpoints());
+    snapshot.set_endpoint_latency_left_out(second.endpoint_latency_left_out || too_much);
     *snapshot.mutable_latency() = second.figures.latency().ToPercentiles();
     *snapshot.mutable_service_time() = second.figures.service_time().ToPercentiles();
     *snapshot.mutable_schedule_lag() = second.figures.schedule_lag().ToPercentiles();
@@ -139,22 +144,21 @@ void RunFigures::Totals(v1::LoadFigures* out) const {
   *out->mutable_gauges() = gauges;
 }
 
-std::vector<v1::EndpointFigures> RunFigures::EndpointTotals() const {
-  std::vector<v1::EndpointFigures> all;
+bool RunFigures::EndpointTotals(google::protobuf::RepeatedPtrField<v1::EndpointFigures>* out) const {
   for (const auto& [index, merger] : endpoint_totals_) {
-    v1::EndpointFigures endpoint;
+    v1::EndpointFigures& endpoint = *out->Add();
     merger.ToProto(&endpoint);
     endpoint.set_endpoint(endpoints_[index]);
     if (index < nodes_.size()) endpoint.set_node(nodes_[index]);
+    if (endpoint_latency_left_out_) endpoint.clear_latency();
     v1::Gauges gauges;
     for (const auto& [agent, part] : parts_) {
       const auto last = part.endpoint_gauges.find(index);
       if (last != part.endpoint_gauges.end()) metrics::AddGauges(last->second, &gauges);
     }
     *endpoint.mutable_gauges() = gauges;
-    all.push_back(std::move(endpoint));
   }
-  return all;
+  return metrics::BoundEndpoints(out) || endpoint_latency_left_out_;
 }
 
 std::vector<std::string> RunFigures::Gaps() const {
@@ -164,6 +168,11 @@ std::vector<std::string> RunFigures::Gaps() const {
     for (const auto& [from, to] : part.skipped) gaps.push_back(Range(agent, from, to));
     // The end of the run is only missing of one that did not say that it was through.
     if (!part.finished && part.highest < highest_) gaps.push_back(Range(agent, part.highest + 1, highest_));
+  }
+  if (gaps.size() > kMaxGaps) {
+    const size_t more = gaps.size() - kMaxGaps;
+    gaps.resize(kMaxGaps);
+    gaps.push_back(absl::StrCat("and ", more, " more"));
   }
   return gaps;
 }

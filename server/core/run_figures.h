@@ -57,11 +57,16 @@ class RunFigures {
   // Over everything merged. Gauges are the sums of every agent's last ones.
   void Totals(v1::LoadFigures* out) const;
   const metrics::FiguresMerger& totals() const { return totals_; }
-  std::vector<v1::EndpointFigures> EndpointTotals() const;
+  // True: the latency is left out of them, because some second came without or all of it is more than a message
+  // carries.
+  bool EndpointTotals(google::protobuf::RepeatedPtrField<v1::EndpointFigures>* out) const;
+  // Some second came without the latency by endpoint, so that the run's would be no more than a part.
+  bool endpoint_latency_left_out() const { return endpoint_latency_left_out_; }
   // Final after PublishAll.
   uint64_t peak_connections() const { return peak_connections_; }
   uint32_t recorded_s() const { return recorded_s_; }
-  // "AGENT:FROM-TO" or "AGENT:SECOND".
+  // "AGENT:FROM-TO" or "AGENT:SECOND"; past kMaxGaps a last one says how many more there are.
+  static constexpr size_t kMaxGaps = 10'000;
   std::vector<std::string> Gaps() const;
   const std::map<uint32_t, WorkerLoad>& worker_loads() const { return worker_loads_; }
   // Seconds in which an agent could not merge all of its workers.
@@ -74,6 +79,7 @@ class RunFigures {
     std::vector<v1::NodeFigures> nodes;
     std::vector<v1::WorkerUsage> workers;
     std::vector<std::string> delivered;
+    bool endpoint_latency_left_out = false;
     bool changed = false;  // since it was handed out
   };
   struct Part {
@@ -104,6 +110,7 @@ class RunFigures {
   uint64_t peak_connections_ = 0;
   uint32_t recorded_s_ = 0;
   uint32_t seconds_without_worker_ = 0;
+  bool endpoint_latency_left_out_ = false;
   std::map<uint32_t, WorkerLoad> worker_loads_;
 };
 

@@ -11,12 +11,24 @@
 #include "server/core/thresholds.h"
 #include "server/core/verdict.h"
 #include "server/core/wire_time.h"
+#include "server/core/words.h"
 
 namespace loadstar::server {
 namespace {
 
 uint32_t Seconds(absl::Duration length) {
   return static_cast<uint32_t>(absl::ToInt64Seconds(absl::Ceil(length, absl::Seconds(1))));
+}
+
+constexpr absl::string_view kEventsLeftOut = "events-left-out";
+
+// Cut between characters: proto's strings are UTF-8.
+void Clip(size_t max, std::string* text) {
+  if (text->size() <= max) return;
+  size_t end = max - 3;
+  while (end > 0 && (static_cast<unsigned char>((*text)[end]) & 0xC0) == 0x80) --end;
+  text->resize(end);
+  text->append("...");
 }
 
 std::vector<std::string> ToVector(const google::protobuf::RepeatedPtrField<std::string>& field) {
@@ -56,10 +68,12 @@ RunMachine::RunMachine(const RunSetup& setup, const Turn& turn)
   for (const std::string& observer : setup.observers) {
     if (Find(observer) == nullptr) run_.add_participants()->set_agent(observer);
   }
-  AddEvent("run-created", v1::SEVERITY_INFO, "",
-           absl::StrCat(planned_.Peak(), " connections at the peak on ", setup.plan.workers_total, " workers of ",
-                        setup.plan.assignment.size(), " agents, ", setup.endpoints.size(), " endpoints"),
-           turn);
+  AddEvent(
+      "run-created", v1::SEVERITY_INFO, "",
+      absl::StrCat(Counted(planned_.Peak(), "connection"), " at the peak on ",
+                   Counted(setup.plan.workers_total, "worker"), " of ", Counted(setup.plan.assignment.size(), "agent"),
+                   ", ", Counted(setup.endpoints.size(), "endpoint")),
+      turn);
   for (const v1::Participant& participant : run_.participants()) {
     figures_.Join(participant.agent(), participant.worker_count() > 0);
     v1::Command command;
@@ -97,8 +111,9 @@ RunMachine::RunMachine(v1::Run run, const std::vector<const PutSample*>& samples
   for (const v1::Participant& participant : run_.participants()) {
     if (participant.finished() || participant.lost()) figures_.Close(participant.agent(), participant.finished());
   }
-  if (run_.events_size() > kMaxEvents) {
-    const std::string& message = run_.events(kMaxEvents).message();
+  for (const v1::Event& event : run_.events()) event_bytes_ += event.ByteSizeLong();
+  if (run_.events_size() > 0 && run_.events().rbegin()->code() == kEventsLeftOut) {
+    const std::string& message = run_.events().rbegin()->message();
     if (!absl::SimpleAtoi(message.substr(0, message.find(' ')), &events_left_out_)) events_left_out_ = 1;
   }
   // The snapshot of a final second was written with the sample that made it so.
@@ -161,9 +176,17 @@ void RunMachine::OnResult(const std::string& agent, const v1::Command& command, 
 
 bool RunMachine::OnSample(const std::string& agent, const v1::AgentSample& sample, const Turn& turn) {
   if (!Wants(agent)) return false;
+  const bool had_endpoint_latency = !figures_.endpoint_latency_left_out();
   switch (figures_.Add(agent, sample)) {
     case RunFigures::Taken::kMerged:
       publish_ = true;
+      if (had_endpoint_latency && figures_.endpoint_latency_left_out()) {
+        AddEvent("endpoint-latency-left-out", v1::SEVERITY_WARNING, agent,
+                 absl::StrCat("from second ", sample.elapsed_s(),
+                              " on the latency by endpoint is more than a message can carry and is left out, for the "
+                              "whole run as well; the latency over all endpoints is complete"),
+                 turn);
+      }
       return true;
     case RunFigures::Taken::kRepeat:
       return false;
@@ -231,6 +254,17 @@ void RunMachine::OnNode(const std::string& agent, const v1::NodeStatus& status, 
 
 // ---- What time and people say
 
+void RunMachine::OnStall(absl::Duration stall, const Turn& turn) {
+  if (finished()) return;
+  deadline_ += stall;
+  AddEvent(
+      "coordinator-stalled", v1::SEVERITY_WARNING, "",
+      absl::StrFormat("the coordinator itself stood still for %.1f s (stopped, suspended, or waiting for its disk); "
+                      "that agents were not heard meanwhile does not count against them",
+                      absl::ToDoubleSeconds(stall)),
+      turn);
+}
+
 void RunMachine::OnTick(const Turn& turn) {
   for (const v1::Participant& participant : run_.participants()) {
     if (Wants(participant.agent()) && turn.GivenUp(participant.agent())) {
@@ -290,7 +324,7 @@ void RunMachine::Stop(bool abort, const Turn& turn) {
 absl::StatusOr<v1::AppliedUpdate> RunMachine::Update(const v1::LoadUpdate& update, const Turn& turn) {
   if (run_.state() != v1::RUN_STATE_RUNNING) {
     return Precondition("RUN_NOT_RUNNING", run_.run_id(),
-                        absl::StrCat("run ", run_.run_id(), " is not running (", v1::RunState_Name(run_.state()),
+                        absl::StrCat("run ", run_.run_id(), " is not running (it is ", Words(run_.state()),
                                      "): its load can be changed only while it is on"));
   }
   if (!update.has_connections() && !update.has_rate_per_s()) {
@@ -348,7 +382,7 @@ bool RunMachine::Move(RunTrigger trigger, const Turn& turn) {
   dirty_ = true;
   if (next == run_.state()) return true;
   run_.set_state(next);
-  AddEvent("state", v1::SEVERITY_INFO, "", v1::RunState_Name(next), turn);
+  AddEvent("state", v1::SEVERITY_INFO, "", absl::StrCat("the run is ", Words(next)), turn);
   return true;
 }
 
@@ -434,7 +468,15 @@ void RunMachine::Finish(const Turn& turn) {
   EmitSnapshots(turn, true);
   *run_.mutable_ended_at() = ToWire(turn.now);
   figures_.Totals(run_.mutable_totals());
-  for (v1::EndpointFigures& endpoint : figures_.EndpointTotals()) *run_.add_endpoint_totals() = std::move(endpoint);
+  const bool had_endpoint_latency = !figures_.endpoint_latency_left_out();
+  run_.set_endpoint_latency_left_out(figures_.EndpointTotals(run_.mutable_endpoint_totals()));
+  if (had_endpoint_latency && run_.endpoint_latency_left_out()) {
+    AddEvent(
+        "endpoint-latency-left-out", v1::SEVERITY_WARNING, "",
+        "the latency by endpoint over the whole run is more than a message can carry and is left out of its totals; "
+        "its seconds have it, and the latency over all endpoints is complete",
+        turn);
+  }
   run_.set_peak_connections(figures_.peak_connections());
   run_.set_recorded_s(figures_.recorded_s());
   *run_.mutable_latency() = figures_.totals().latency().ToPercentiles();
@@ -529,7 +571,9 @@ void RunMachine::AddReason(absl::string_view code, absl::string_view message) {
     if (reason.code() == code && reason.message() == message) return;
   }
   if (run_.verdict().reasons_size() >= kMaxReasons) return;
-  *run_.mutable_verdict()->add_reasons() = MakeReason(code, message);
+  v1::Reason reason = MakeReason(code, message);
+  Clip(kMaxText, reason.mutable_message());
+  *run_.mutable_verdict()->add_reasons() = std::move(reason);
 }
 
 void RunMachine::AddEvent(absl::string_view code, v1::Severity severity, const std::string& agent,
@@ -549,15 +593,21 @@ void RunMachine::AddEvent(v1::Event event, const Turn& turn) {
     const double elapsed_s = absl::ToDoubleSeconds(turn.now - FromWire(run_.start_at()));
     if (elapsed_s >= 0) event.set_elapsed_s(elapsed_s);
   }
-  if (run_.events_size() < kMaxEvents) {
+  // Some come from agents, and they from workers and nodes.
+  Clip(kMaxText, event.mutable_message());
+  Clip(128, event.mutable_subject());
+  Clip(64, event.mutable_code());
+  const size_t bytes = event.ByteSizeLong();
+  if (events_left_out_ == 0 && run_.events_size() < kMaxEvents && event_bytes_ + bytes <= kMaxEventBytes) {
+    event_bytes_ += bytes;
     *run_.add_events() = std::move(event);
     return;
   }
-  if (run_.events_size() == kMaxEvents) {
-    run_.add_events()->set_code("events-left-out");
-    run_.mutable_events(kMaxEvents)->set_severity(v1::SEVERITY_WARNING);
+  if (events_left_out_ == 0) {
+    run_.add_events()->set_code(std::string(kEventsLeftOut));
+    run_.mutable_events()->rbegin()->set_severity(v1::SEVERITY_WARNING);
   }
-  v1::Event* last = run_.mutable_events(kMaxEvents);
+  v1::Event* last = &*run_.mutable_events()->rbegin();
   *last->mutable_time() = event.time();
   last->set_message(absl::StrCat(++events_left_out_, " more events were left out"));
 }

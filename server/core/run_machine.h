@@ -82,7 +82,11 @@ struct RunSetup {
 
 class RunMachine {
  public:
+  // Of events, so that a run fits a message of 16 MiB with its figures: so many, so many bytes, and of each text so
+  // many.
   static constexpr int kMaxEvents = 10'000;
+  static constexpr size_t kMaxEventBytes = size_t{4} << 20;
+  static constexpr size_t kMaxText = 1024;
   static constexpr int kMaxReasons = 100;
   static constexpr int kMaxUpdates = 1'000;
 
@@ -109,6 +113,8 @@ class RunMachine {
   // A node of the deployment it uses has changed for the worse or back.
   void OnNode(const std::string& agent, const v1::NodeStatus& status, const Turn& turn);
   void OnTick(const Turn& turn);
+  // This coordinator stood still for so long: nobody had the time that is left of the deadlines.
+  void OnStall(absl::Duration stall, const Turn& turn);
 
   void Stop(bool abort, const Turn& turn);
   absl::StatusOr<v1::AppliedUpdate> Update(const v1::LoadUpdate& update, const Turn& turn);
@@ -143,6 +149,7 @@ class RunMachine {
   RunFigures figures_;
   absl::Duration length_;
   absl::Time deadline_ = absl::InfiniteFuture();  // of PREPARING and STOPPING
+  size_t event_bytes_ = 0;
   uint64_t events_left_out_ = 0;
   bool dirty_ = true;
   bool publish_ = false;

@@ -25,7 +25,7 @@ struct Turn {
   // Whether the agent has been silent, connected or not, for so long that it is given up.
   bool GivenUp(const std::string& agent) const {
     const AgentEntry* entry = agents.Find(agent);
-    return entry == nullptr || now - entry->last_seen >= options.agent_lost_after;
+    return entry == nullptr || now - entry->silent_since >= options.agent_lost_after;
   }
 };
 

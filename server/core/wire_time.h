@@ -1,6 +1,8 @@
 // absl's times as protobuf's, to the nanosecond.
 #pragma once
 
+#include <string>
+
 #include "absl/time/time.h"
 #include "google/protobuf/duration.pb.h"
 #include "google/protobuf/timestamp.pb.h"
@@ -29,6 +31,11 @@ inline absl::Time FromWire(const google::protobuf::Timestamp& wire) {
 
 inline absl::Duration FromWire(const google::protobuf::Duration& wire) {
   return absl::Seconds(wire.seconds()) + absl::Nanoseconds(wire.nanos());
+}
+
+// For people: "2026-01-31T12:00:00Z".
+inline std::string Instant(absl::Time time) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
 }
 
 }  // namespace loadstar::server

@@ -18,6 +18,7 @@ bool SnapshotMerger::Add(v1::Snapshot snapshot) {
     sum.set_loop_max_ns(std::max(sum.loop_max_ns(), usage.loop_max_ns()));
     sum.set_rss_bytes(usage.rss_bytes());
   }
+  endpoint_latency_left_out_ = endpoint_latency_left_out_ || snapshot.endpoint_latency_left_out();
   missing_agents_.insert(snapshot.missing_agents().begin(), snapshot.missing_agents().end());
   last_ = std::move(snapshot);
   return true;
@@ -33,7 +34,10 @@ v1::Snapshot SnapshotMerger::Take() {
     figures.ToProto(endpoint);
     endpoint->set_node(name.first);
     endpoint->set_endpoint(name.second);
+    if (endpoint_latency_left_out_) endpoint->clear_latency();
   }
+  const bool too_much = metrics::BoundEndpoints(merged.mutable_endpoints());
+  merged.set_endpoint_latency_left_out(endpoint_latency_left_out_ || too_much);
   merged.clear_workers();
   for (const auto& [index, usage] : workers_) *merged.add_workers() = usage;
   merged.mutable_missing_agents()->Assign(missing_agents_.begin(), missing_agents_.end());

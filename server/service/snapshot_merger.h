@@ -27,6 +27,7 @@ class SnapshotMerger {
   std::map<std::pair<std::string, std::string>, metrics::FiguresMerger> endpoints_;
   std::map<uint32_t, v1::WorkerUsage> workers_;
   std::set<std::string> missing_agents_;
+  bool endpoint_latency_left_out_ = false;
 };
 
 }  // namespace loadstar::server

@@ -36,8 +36,9 @@ RunRow ToRow(const v1::Run& run) {
 bool IsWrite(const Action& action) {
   return std::holds_alternative<PutRun>(action) || std::holds_alternative<PutSample>(action) ||
          std::holds_alternative<PutSnapshot>(action) || std::holds_alternative<PutCursor>(action) ||
-         std::holds_alternative<PutDeployment>(action) || std::holds_alternative<DeleteDeployment>(action) ||
-         std::holds_alternative<PutCommand>(action) || std::holds_alternative<DeleteCommand>(action);
+         std::holds_alternative<DeleteCursors>(action) || std::holds_alternative<PutDeployment>(action) ||
+         std::holds_alternative<DeleteDeployment>(action) || std::holds_alternative<PutCommand>(action) ||
+         std::holds_alternative<DeleteCommand>(action);
 }
 
 }  // namespace loadstar::server

@@ -25,8 +25,8 @@ absl::Status ParseRow(absl::string_view bytes, T* message) {
 }  // namespace
 
 struct Store::Statements {
-  Statement put_run, put_request_id, put_sample, put_snapshot, put_cursor, put_deployment, delete_deployment,
-      put_command, delete_command, put_meta;
+  Statement put_run, put_request_id, put_sample, put_snapshot, put_cursor, delete_cursors, put_deployment,
+      delete_deployment, put_command, delete_command, put_meta;
 
   static absl::StatusOr<std::unique_ptr<Statements>> Prepare(Database* database) {
     absl::Status status;
@@ -47,6 +47,7 @@ struct Store::Statements {
         "INSERT OR REPLACE INTO snapshots(run_id, to_elapsed_s, snapshot, change) VALUES(?1,?2,?3,"
         "(SELECT COALESCE(MAX(change), 0) + 1 FROM snapshots WHERE run_id=?1))");
     auto put_cursor =
+    auto delete_cursors = prepare("DELETE FROM cursors WHERE agent=?1 AND (instance_id=?2 OR ?2='')");
         prepare("INSERT OR REPLACE INTO cursors(agent, instance_id, sequence, updated_ns) VALUES(?,?,?,?)");
     auto put_deployment = prepare("INSERT OR REPLACE INTO deployments(name, deployment) VALUES(?,?)");
     auto delete_deployment = prepare("DELETE FROM deployments WHERE name=?");
@@ -58,8 +59,8 @@ struct Store::Statements {
     if (!status.ok()) return status;
     return std::unique_ptr<Statements>(new Statements{
         std::move(*put_run), std::move(*put_request_id), std::move(*put_sample), std::move(*put_snapshot),
-        std::move(*put_cursor), std::move(*put_deployment), std::move(*delete_deployment), std::move(*put_command),
-        std::move(*delete_command), std::move(*put_meta)});
+        std::move(*put_cursor), std::move(*delete_cursors), std::move(*put_deployment), std::move(*delete_deployment),
+        std::move(*put_command), std::move(*delete_command), std::move(*put_meta)});
   }
 };
 
@@ -136,12 +137,12 @@ absl::StatusOr<Restored> Store::Load(absl::Time now) {
         put.agent = std::string(row.Bytes(0));
         return ParseRow(row.Bytes(1), &put.sample);
       });
-  each("SELECT agent, instance_id, sequence FROM cursors WHERE updated_ns >= ?", absl::ToUnixNanos(now - kCursorsKept),
-       [&](Statement& row) {
-         restored.cursors.push_back(
-             {std::string(row.Bytes(0)), std::string(row.Bytes(1)), static_cast<uint64_t>(row.Integer(2))});
-         return absl::OkStatus();
-       });
+  each("SELECT agent, instance_id, sequence, updated_ns FROM cursors", std::nullopt, [&](Statement& row) {
+    restored.cursors.push_back(
+        {{std::string(row.Bytes(0)), std::string(row.Bytes(1)), static_cast<uint64_t>(row.Integer(2))},
+         absl::FromUnixNanos(row.Integer(3))});
+    return absl::OkStatus();
+  });
   each("SELECT deployment FROM deployments ORDER BY name", std::nullopt,
        [&](Statement& row) { return ParseRow(row.Bytes(0), &restored.deployments.emplace_back()); });
   each("SELECT agent, command FROM commands ORDER BY arrival", std::nullopt, [&](Statement& row) {
@@ -195,6 +196,9 @@ absl::Status Store::Write(const Action& action, absl::Time now) {
         .Bind(static_cast<int64_t>(put->sequence))
         .Bind(absl::ToUnixNanos(now))
         .Run();
+  if (const auto* gone = std::get_if<DeleteCursors>(&action)) {
+    return use.delete_cursors.Bind(gone->agent).Bind(gone->instance_id).Run();
+  }
   }
   if (const auto* put = std::get_if<PutDeployment>(&action)) {
     return use.put_deployment.Bind(put->deployment.name()).BindBlob(put->deployment.SerializeAsString()).Run();

@@ -86,7 +86,8 @@ TEST_F(StoreTest, RestoresWhatWasPut) {
   ASSERT_EQ(restored.samples.size(), 2u) << "samples of finished runs are not needed";
   EXPECT_EQ(restored.samples[0].agent, "h2") << "in order of arrival";
   ASSERT_EQ(restored.cursors.size(), 1u);
-  EXPECT_EQ(restored.cursors[0].sequence, 3u);
+  EXPECT_EQ(restored.cursors[0].cursor.sequence, 3u);
+  EXPECT_EQ(restored.cursors[0].updated, kNow);
   ASSERT_EQ(restored.deployments.size(), 1u);
   ASSERT_EQ(restored.commands.size(), 1u);
   EXPECT_EQ(restored.commands[0].command.stop_run().run_id(), "a-1");

@@ -39,6 +39,11 @@ void StoreModel::Commit(const std::vector<server::Action>& actions) {
             absl::StrCat("cursor of ", cursor->agent, " jumped from ", stored, " to ", cursor->sequence));
       }
       stored = cursor->sequence;
+    } else if (const auto* forgotten = std::get_if<server::DeleteCursors>(&action)) {
+      std::erase_if(cursors_, [&](const auto& entry) {
+        return entry.first.first == forgotten->agent &&
+               (forgotten->instance_id.empty() || entry.first.second == forgotten->instance_id);
+      });
     } else if (const auto* deployment = std::get_if<server::PutDeployment>(&action)) {
       deployments_[deployment->deployment.name()] = deployment->deployment;
     } else if (const auto* gone = std::get_if<server::DeleteDeployment>(&action)) {
@@ -60,7 +65,7 @@ server::Restored StoreModel::Restore() const {
   for (const server::PutSample& sample : samples_) {
     if (runs_.at(sample.sample.run_id()).state() != v1::RUN_STATE_FINISHED) restored.samples.push_back(sample);
   }
-  for (const auto& [key, sequence] : cursors_) restored.cursors.push_back({key.first, key.second, sequence});
+  for (const auto& [key, sequence] : cursors_) restored.cursors.push_back({{key.first, key.second, sequence}});
   for (const auto& [name, deployment] : deployments_) restored.deployments.push_back(deployment);
   restored.commands = commands_;
   restored.request_ids = request_ids_;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "absl/strings/match.h"
@@ -33,13 +34,20 @@ class CoordinatorTest : public testing::Test {
     EXPECT_TRUE(store_.violations().empty()) << store_.violations().front();
     return actions;
   }
+  // Ticks as often as the core wants: an interval without one is a stall.
   std::vector<Action> Advance(absl::Duration by) {
-    now_ += by;
-    return Do(Tick{});
+    std::vector<Action> all;
+    const absl::Time until = now_ + by;
+    while (now_ < until) {
+      now_ = std::min(until, now_ + absl::Milliseconds(250));
+      for (Action& action : Do(Tick{})) all.push_back(std::move(action));
+    }
+    return all;
   }
   // Hello of a new session of the agent.
   std::vector<Action> Hello(const std::string& agent, SessionId session, const std::string& instance = "i1",
-                            const std::vector<std::string>& runs = {}, uint64_t connections = 50'000) {
+                            const std::vector<std::string>& runs = {}, uint64_t connections = 50'000,
+                            const std::vector<std::string>& deployments = {}) {
     SessionOpened opened{session, {}};
     opened.hello.set_name(agent);
     opened.hello.set_instance_id(instance);
@@ -49,6 +57,7 @@ class CoordinatorTest : public testing::Test {
     opened.hello.mutable_capacity()->set_per_address_pair(14'000);
     opened.hello.mutable_capacity()->set_binding_limit("descriptors");
     for (const std::string& run : runs) opened.hello.add_active_runs(run);
+    for (const std::string& deployment : deployments) opened.hello.add_deployments(deployment);
     return Do(std::move(opened));
   }
   std::vector<Action> Say(SessionId session, v1::Report report, uint64_t sequence) {
@@ -113,6 +122,17 @@ class CoordinatorTest : public testing::Test {
     if (replies.empty()) return {};
     const auto* response = std::get_if<v1::StartTestResponse>(&replies.back().response);
     return response == nullptr ? v1::Run() : response->run();
+  }
+  v1::ListAgentsResponse Agents() {
+    return std::get<v1::ListAgentsResponse>(All<Reply>(Call(v1::ListAgentsRequest())).back().response);
+  }
+  v1::ListDeploymentsResponse ListedDeployments() {
+    return std::get<v1::ListDeploymentsResponse>(All<Reply>(Call(v1::ListDeploymentsRequest())).back().response);
+  }
+  std::vector<std::string> EventCodes(const std::string& run) const {
+    std::vector<std::string> codes;
+    for (const v1::Event& event : Stored(run).events()) codes.push_back(event.code());
+    return codes;
   }
   const v1::Run& Stored(const std::string& id) const { return store_.runs().at(id); }
 
@@ -226,6 +246,19 @@ TEST_F(CoordinatorTest, RunGoesThroughItsStatesToAVerdict) {
   EXPECT_TRUE(store_.commands().empty());
 }
 
+TEST_F(CoordinatorTest, EventsAreInWordsAndCountInTheRightNumber) {
+  Hello("a", 1);
+  const std::string run = RunningOn({1});
+  std::string text;
+  for (const v1::Event& event : Stored(run).events()) absl::StrAppend(&text, event.message(), "\n");
+  EXPECT_TRUE(absl::StrContains(text, "100 connections at the peak on 1 worker of 1 agent, 1 endpoint\n")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "the run is starting\nthe run is running\n")) << text;
+  v1::UpdateLoadRequest update;
+  update.set_run_id(StartedRun(Call(Test(10))).run_id());
+  update.mutable_update()->set_connections(5);
+  EXPECT_TRUE(absl::StrContains(StatusOf(Call(update)).message(), "(it is preparing)")) << StatusOf(Call(update));
+}
+
 TEST_F(CoordinatorTest, CommandIsStoredBeforeItIsSentAndSentAgainUntilItsResultIsIn) {
   Hello("a", 1);
   const auto actions = Call(Test(100));
@@ -299,6 +332,164 @@ TEST_F(CoordinatorTest, AgentOutOfReachForTooLongIsLost) {
   Advance(absl::Seconds(2));
   EXPECT_EQ(Stored(run).state(), v1::RUN_STATE_FINISHED);
   EXPECT_EQ(Stored(run).verdict().reasons(0).code(), "agent-lost");
+}
+
+TEST_F(CoordinatorTest, StallOfTheCoordinatorIsNotHeldAgainstItsAgents) {
+  Hello("a", 1);
+  const std::string run = RunningOn({1});
+  now_ += absl::Minutes(2);  // stopped, or the host was suspended: no tick
+  const auto actions = Do(Tick{});
+  EXPECT_TRUE(All<CloseSession>(actions).empty()) << "the agent had no chance to be heard";
+  EXPECT_EQ(Stored(run).state(), v1::RUN_STATE_STOPPING) << "its profile is over";
+  const auto codes = EventCodes(run);
+  EXPECT_EQ(std::count(codes.begin(), codes.end(), "coordinator-stalled"), 1);
+  Advance(absl::Seconds(20));
+  EXPECT_EQ(Stored(run).state(), v1::RUN_STATE_STOPPING);
+  for (uint32_t k = 0; k < 10; ++k) Say(1, SampleOf(run, k, 100), 3 + k);
+  Say(1, FinishedOf(run), 13);
+  EXPECT_EQ(Stored(run).verdict().kind(), v1::VERDICT_KIND_PASSED) << Stored(run).verdict().ShortDebugString();
+}
+
+TEST_F(CoordinatorTest, SilenceAfterAStallIsStillALoss) {
+  Hello("a", 1);
+  const std::string run = RunningOn({1});
+  now_ += absl::Minutes(2);
+  Do(Tick{});
+  Advance(absl::Seconds(31));
+  EXPECT_EQ(Stored(run).state(), v1::RUN_STATE_FINISHED);
+  EXPECT_EQ(Stored(run).verdict().reasons(0).code(), "agent-lost");
+}
+
+TEST_F(CoordinatorTest, StallDoesNotUseUpTheTimeToPrepare) {
+  Hello("a", 1);
+  const auto actions = Call(Test(100));
+  const std::string run = StartedRun(actions).run_id();
+  now_ += absl::Minutes(2);
+  Do(Tick{});
+  EXPECT_EQ(Stored(run).state(), v1::RUN_STATE_PREPARING);
+  Result(1, 1, Commands(actions)[0].command_id(), absl::StatusCode::kOk);
+  EXPECT_EQ(Stored(run).state(), v1::RUN_STATE_STARTING);
+}
+
+TEST_F(CoordinatorTest, AgentsAreShownAsLastSeenAndForgottenWhenThatIsLongAgo) {
+  CoordinatorOptions options;
+  options.agent_forgotten_after = absl::Hours(3);
+  Restored restored;
+  const absl::Time seen = now_ - absl::Minutes(5);
+  restored.cursors.push_back({{"a", "i0", 4}, seen - absl::Hours(1)});
+  restored.cursors.push_back({{"a", "i1", 7}, seen});
+  restored.cursors.push_back({{"old", "i1", 7}, now_ - absl::Hours(4)});
+  v1::Deployment deployment;
+  deployment.set_name("four");
+  deployment.set_state(v1::DEPLOYMENT_STATE_HEALTHY);
+  deployment.add_nodes()->set_agent("unseen");
+  restored.deployments.push_back(deployment);
+  core_ = std::make_unique<CoordinatorCore>(options, std::move(restored), now_);
+  auto agents = Agents().agents();
+  ASSERT_EQ(agents.size(), 3);
+  EXPECT_EQ(agents[0].last_seen().seconds(), absl::ToUnixSeconds(seen)) << "measured, and not this coordinator's start";
+  EXPECT_EQ(agents[1].name(), "old") << "it may be about to come back";
+  EXPECT_EQ(agents[2].name(), "unseen");
+  EXPECT_FALSE(agents[2].has_last_seen()) << "not known, and not invented";
+
+  const auto after = [&](absl::Duration time) {
+    std::vector<std::string> names;
+    for (const absl::Time until = now_ + time; now_ < until;) {
+      now_ += absl::Milliseconds(1900);  // less is no stall
+      for (const DeleteCursors& each : All<DeleteCursors>(Do(Tick{}))) names.push_back(each.agent + each.instance_id);
+    }
+    return names;
+  };
+  EXPECT_EQ(after(absl::Minutes(70)), std::vector<std::string>{"old"});
+  EXPECT_TRUE(after(absl::Minutes(90)).empty());
+  EXPECT_EQ(after(absl::Minutes(20)), std::vector<std::string>{"a"});
+  agents = Agents().agents();
+  ASSERT_EQ(agents.size(), 1) << "the one with a deployment stays";
+  EXPECT_EQ(agents[0].name(), "unseen");
+}
+
+TEST_F(CoordinatorTest, InstancesThatAreLongGoneLeaveNoCursors) {
+  for (SessionId session = 1; session <= 40; ++session) {
+    now_ += absl::Seconds(1);
+    Hello("a", session, absl::StrCat("i", session));
+    v1::Report report;
+    report.mutable_run_started()->set_run_id("none");
+    Say(session, report, 1);
+    Do(SessionClosed{session});
+  }
+  const auto dropped = All<DeleteCursors>(Hello("a", 41, "i41"));
+  ASSERT_EQ(dropped.size(), 1u);
+  EXPECT_EQ(dropped[0].instance_id, "i24") << "the oldest goes";
+}
+
+TEST_F(CoordinatorTest, StartTestThatIsRevokedNeverWas) {
+  Hello("a", 1);
+  const absl::Time asked = now_;
+  std::vector<Action> thrown_away;
+  core_->Handle(ClientCalled{77, Test(100, "request-1")}, now_, &thrown_away);
+  EXPECT_FALSE(Commands(thrown_away).empty());
+  core_->Revoke(76);
+  core_->Revoke(77);
+  EXPECT_TRUE(Advance(absl::Seconds(2)).empty()) << "nothing is left to decide";
+  Do(SessionClosed{1});
+  const auto welcome = Hello("a", 2);
+  EXPECT_TRUE(Commands(welcome).empty()) << "it does not start later";
+  EXPECT_EQ(All<SendToAgent>(welcome)[0].message.welcome().active_runs_size(), 0);
+  EXPECT_TRUE(store_.runs().empty());
+  now_ = std::max(now_, asked);
+  EXPECT_FALSE(StartedRun(Call(Test(100, "request-1"))).participants().empty()) << "the request is new";
+  EXPECT_EQ(store_.runs().size(), 1u);
+}
+
+TEST_F(CoordinatorTest, EventsOfARunAreBoundedInAllAndEach) {
+  Hello("a", 1);
+  const std::string run = RunningOn({1});
+  v1::Report report;
+  report.mutable_run_event()->set_run_id(run);
+  v1::Event* event = report.mutable_run_event()->mutable_event();
+  event->set_code("noise");
+  std::string text;
+  for (int i = 0; i < 10'000; ++i) text += "\xC3\xA4";  // two bytes each
+  event->set_message(text);
+  const auto put = [&](uint64_t sequence) {
+    report.set_sequence(sequence);
+    SessionSaid said{1, {}};
+    *said.message.mutable_report() = report;
+    std::vector<Action> actions;
+    core_->Handle(said, now_, &actions);
+    return All<PutRun>(actions).back().run;
+  };
+  v1::Run kept = put(3);
+  const std::string& clipped = kept.events(kept.events_size() - 1).message();
+  EXPECT_EQ(clipped.substr(clipped.size() - 5), "\xC3\xA4...") << "cut between characters";
+
+  // The rest of them as a store would have them, so that not each of thousands is written with all before it.
+  const v1::Event one = kept.events(kept.events_size() - 1);
+  const size_t many = RunMachine::kMaxEventBytes / one.ByteSizeLong() - 20;
+  for (size_t i = 0; i < many; ++i) *kept.add_events() = one;
+
+  Restored restored;
+  restored.unfinished_runs.push_back(kept);
+  core_ = std::make_unique<CoordinatorCore>(CoordinatorOptions(), std::move(restored), now_);
+  std::vector<Action> ignored;
+  SessionOpened opened{1, {}};
+  opened.hello.set_name("a");
+  opened.hello.set_instance_id("i1");
+  opened.hello.add_active_runs(run);
+  core_->Handle(opened, now_, &ignored);
+  for (uint64_t i = 1; i <= 50; ++i) kept = put(i);
+  EXPECT_LT(kept.ByteSizeLong(), size_t{5} << 20);
+  EXPECT_EQ(kept.events(kept.events_size() - 1).code(), "events-left-out");
+  const std::string message = kept.events(kept.events_size() - 1).message();
+
+  Restored again;
+  again.unfinished_runs.push_back(kept);
+  core_ = std::make_unique<CoordinatorCore>(CoordinatorOptions(), std::move(again), now_);
+  core_->Handle(opened, now_, &ignored);
+  kept = put(1);
+  EXPECT_EQ(kept.events(kept.events_size() - 1).code(), "events-left-out");
+  EXPECT_GT(std::stoi(kept.events(kept.events_size() - 1).message()), std::stoi(message))
+      << "counted on after a restart";
 }
 
 TEST_F(CoordinatorTest, TargetThatRefusesEndsTheRunAtOnce) {
@@ -520,6 +711,48 @@ TEST_F(CoordinatorTest, NodeThatDiesIsToldToTheRunThatUsesIt) {
   EXPECT_EQ(event.subject(), "node1");
   EXPECT_EQ(store_.deployments().at("four").state(), v1::DEPLOYMENT_STATE_FAILED);
   EXPECT_TRUE(absl::IsFailedPrecondition(StatusOf(Call(start)))) << "no second run on what is not healthy";
+}
+
+TEST_F(CoordinatorTest, DeploymentOfAnAgentOutOfReachIsUnknownAndNotTested) {
+  Hello("a", 1);
+  Hello("b", 2);
+  const auto deploys = Commands(Call(Stack(2)));
+  Result(1, 1, deploys[0].command_id(), absl::StatusCode::kOk);
+  Result(2, 1, deploys[1].command_id(), absl::StatusCode::kOk);
+  EXPECT_EQ(ListedDeployments().deployments(0).state(), v1::DEPLOYMENT_STATE_HEALTHY);
+  const absl::Time heard = now_;
+  now_ += absl::Seconds(1);
+  Do(SessionClosed{2});
+  const auto look = [&] {
+    const v1::Deployment listed = ListedDeployments().deployments(0);
+    EXPECT_EQ(listed.state(), v1::DEPLOYMENT_STATE_UNKNOWN);
+    EXPECT_EQ(listed.nodes(0).state(), v1::DEPLOYMENT_STATE_HEALTHY);
+    EXPECT_EQ(listed.nodes(1).state(), v1::DEPLOYMENT_STATE_UNKNOWN);
+    EXPECT_EQ(listed.nodes(1).unknown_since().seconds(), absl::ToUnixSeconds(heard));
+    EXPECT_TRUE(absl::StrContains(listed.nodes(1).message(), "agent b is out of reach")) << listed.nodes(1).message();
+    ClientCalled::StartTest start = Test(10);
+    start.test.mutable_target()->set_stack("four");
+    start.test.mutable_load()->add_agents("a");
+    const absl::Status status = StatusOf(Call(start));
+    EXPECT_TRUE(absl::IsFailedPrecondition(status));
+    for (const char* part :
+         {"agent b (node2) is out of reach since 20", "start the agent again", "loadstar teardown four"}) {
+      EXPECT_TRUE(absl::StrContains(status.message(), part)) << part << ": " << status;
+    }
+    EXPECT_TRUE(absl::IsFailedPrecondition(StatusOf(Call(Stack(2))))) << "it is not said to stand";
+  };
+  look();
+  for (int i = 0; i < 4; ++i) {  // longer than the other may be silent
+    Advance(absl::Seconds(10));
+    SessionSaid said{1, {}};
+    said.message.mutable_heartbeat();
+    Do(said);
+  }
+  look();
+  EXPECT_EQ(store_.deployments().at("four").state(), v1::DEPLOYMENT_STATE_HEALTHY) << "what was last said is kept";
+  Hello("b", 3, "i1", {}, 50'000, {"four"});
+  EXPECT_EQ(ListedDeployments().deployments(0).state(), v1::DEPLOYMENT_STATE_HEALTHY);
+  EXPECT_TRUE(StatusOf(Call(Stack(2))).ok());
 }
 
 TEST_F(CoordinatorTest, StackThatIsNotDeployedIsNotFoundWithTheRemedy) {

@@ -3,6 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "loadstar/v1/run.pb.h"
 
 namespace loadstar::server {
 namespace {
@@ -57,6 +62,77 @@ TEST_F(RunFiguresTest, LateAgentIsNamedAndItsPartIsAddedWhenItComes) {
   EXPECT_EQ(snapshots[0].figures().gauges().connections_established(), 7u);
   EXPECT_EQ(snapshots[0].missing_agents_size(), 0);
   EXPECT_TRUE(Publish(1).empty());
+}
+
+// Every endpoint with latencies of all sizes up to 40 ms.
+v1::AgentSample ManyEndpoints(uint32_t second, uint32_t endpoints) {
+  v1::AgentSample sample = SampleOf(second, 1);
+  metrics::Histogram latency;
+  for (uint64_t us = 1; us < 40'000; ++us) latency.Record(us, 200);
+  for (uint32_t i = 0; i < endpoints; ++i) {
+    v1::EndpointFigures* endpoint = sample.add_endpoints();
+    endpoint->set_endpoint(absl::StrCat("127.0.0.1:", i));
+    endpoint->mutable_counters()->set_requests_answered(7);
+    latency.ToProto(endpoint->mutable_latency());
+  }
+  return sample;
+}
+std::vector<std::string> Endpoints(uint32_t count) {
+  std::vector<std::string> all;
+  for (uint32_t i = 0; i < count; ++i) all.push_back(absl::StrCat("127.0.0.1:", i));
+  return all;
+}
+
+TEST(RunFigures, WhatIsHandedOutFitsAMessageHoweverManyEndpoints) {
+  RunFigures figures(Endpoints(1024), {}, 10);
+  figures.Join("a", true);
+  const v1::AgentSample sample = ManyEndpoints(0, 1024);
+  ASSERT_GT(sample.ByteSizeLong(), size_t{16} << 20) << "else this proves nothing";
+  figures.Add("a", sample);
+  v1::Snapshot snapshot;
+  figures.Publish(1, [&](v1::Snapshot* each) { snapshot = *each; });
+  EXPECT_LT(snapshot.ByteSizeLong(), size_t{8} << 20);
+  EXPECT_TRUE(snapshot.endpoint_latency_left_out());
+  ASSERT_EQ(snapshot.endpoints_size(), 1024);
+  EXPECT_FALSE(snapshot.endpoints(5).has_latency()) << "absent, not empty";
+  EXPECT_EQ(snapshot.endpoints(5).counters().requests_answered(), 7u);
+  v1::Run run;
+  EXPECT_TRUE(figures.EndpointTotals(run.mutable_endpoint_totals()));
+  EXPECT_LT(run.ByteSizeLong(), size_t{8} << 20);
+  EXPECT_FALSE(run.endpoint_totals(5).has_latency());
+  EXPECT_EQ(run.endpoint_totals(5).counters().requests_answered(), 7u);
+}
+
+TEST(RunFigures, LatencyByEndpointOfAPartIsNotTakenForTheWhole) {
+  RunFigures figures(Endpoints(1), {}, 10);
+  figures.Join("a", true);
+  figures.Join("b", true);
+  figures.Add("a", ManyEndpoints(0, 1));
+  v1::AgentSample without = ManyEndpoints(0, 1);
+  without.mutable_endpoints(0)->clear_latency();
+  without.set_endpoint_latency_left_out(true);
+  figures.Add("b", without);
+  figures.Add("a", ManyEndpoints(1, 1));
+  figures.Add("b", ManyEndpoints(1, 1));
+  std::vector<v1::Snapshot> snapshots;
+  figures.Publish(0, [&](v1::Snapshot* each) { snapshots.push_back(*each); });
+  ASSERT_EQ(snapshots.size(), 2u);
+  EXPECT_TRUE(snapshots[0].endpoint_latency_left_out());
+  EXPECT_FALSE(snapshots[0].endpoints(0).has_latency());
+  EXPECT_FALSE(snapshots[1].endpoint_latency_left_out());
+  EXPECT_TRUE(snapshots[1].endpoints(0).has_latency());
+  v1::Run run;
+  EXPECT_TRUE(figures.EndpointTotals(run.mutable_endpoint_totals()));
+  EXPECT_FALSE(run.endpoint_totals(0).has_latency());
+}
+
+TEST(RunFigures, GapsAreBoundedAndSaySo) {
+  RunFigures figures({}, {}, 10);
+  figures.Join("a", true);
+  for (uint32_t k = 1; k < 2 * RunFigures::kMaxGaps + 10; k += 2) figures.Add("a", SampleOf(k, 1));
+  const std::vector<std::string> gaps = figures.Gaps();
+  ASSERT_EQ(gaps.size(), RunFigures::kMaxGaps + 1);
+  EXPECT_EQ(gaps.back(), "and 5 more");
 }
 
 TEST_F(RunFiguresTest, RepeatCountsForNothing) {
