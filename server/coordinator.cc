@@ -1,5 +1,8 @@
 #include "server/coordinator.h"
 
+#include <spdlog/spdlog.h>
+
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +17,22 @@ constexpr size_t kReaders = 3;
 constexpr size_t kReadQueueMax = 4096;  // one task per subscriber and call
 constexpr size_t kPreparers = 2;
 constexpr size_t kPrepareQueueMax = 64;  // each holds a document of up to 1 MiB
+// Between steps of tidying up while there is more to do, and when there was nothing.
+constexpr absl::Duration kTidySoon = absl::Milliseconds(100);
+constexpr absl::Duration kTidyLater = absl::Minutes(1);
+
+absl::Duration TidyUp(Store* store, const Retention& keep, absl::Time now) {
+  const absl::StatusOr<Tidied> tidied = store->Tidy(keep, now);
+  if (!tidied.ok()) {
+    spdlog::warn("store: event=not-tidied error=\"{}\"", std::string(tidied.status().message()));
+    return kTidyLater;
+  }
+  if (!tidied->run_id.empty()) {
+    spdlog::info("store: event=run-deleted run={} reason=\"{}\" keep_runs={} keep_days={}", tidied->run_id, tidied->why,
+                 keep.runs, absl::ToInt64Hours(keep.age) / 24);
+  }
+  return tidied->more ? kTidySoon : kTidyLater;
+}
 
 }  // namespace
 
@@ -39,7 +58,9 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(Options options)
                   [core = self->core_.get()] { return core->NextTick(); },
                   [into = self->store_.get()](const std::vector<Action>& actions, absl::Time at) {
                     return into->Apply(actions, at);
-                  }};
+                  },
+                  [core = self->core_.get()](CallId call) { core->Revoke(call); },
+                  [store = self->store_.get(), keep = options.keep](absl::Time at) { return TidyUp(store, keep, at); }};
   self->engine_ = std::make_unique<Engine>(
       std::move(decider), [clock = self->clock_.get()] { return clock->Now(); }, &self->switchboard_);
   self->read_pool_ = std::make_unique<WorkPool>(kReaders, kReadQueueMax);

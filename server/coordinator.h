@@ -27,6 +27,7 @@ class Coordinator {
     std::string listen;
     std::string state_folder;
     CoordinatorOptions core;
+    Retention keep;
     Switchboard::Options limits;
     Listener::Options listener;  // its address is `listen`
   };

@@ -38,6 +38,13 @@ int main(int argc, char** argv) {
   app.add_option("--listen", options.listen, "Address to serve on: HOST:PORT, [V6]:PORT or unix:PATH")
       ->capture_default_str();
   app.add_option("--state", options.state_folder, "Folder of its database; created when missing")->required();
+  int64_t keep_days = absl::ToInt64Hours(options.keep.age) / 24;
+  app.add_option("--keep-runs", options.keep.runs, "Finished runs that are kept; beyond it the oldest are deleted")
+      ->check(CLI::Range(int64_t{1}, int64_t{100'000}))
+      ->capture_default_str();
+  app.add_option("--keep-days", keep_days, "Finished runs older than this are deleted")
+      ->check(CLI::Range(int64_t{1}, int64_t{36'500}))
+      ->capture_default_str();
   app.add_flag("--insecure", insecure, "Serve beyond loopback without encryption or identity");
   app.add_option("--log-level", log_level, "trace, debug, info, warn, error or off")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
@@ -47,6 +54,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kInvalid;
   }
+  options.keep.age = absl::Hours(24) * keep_days;
   auto logger = std::make_shared<spdlog::logger>("coordinator", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ level=%l %v", spdlog::pattern_time_type::utc);
   logger->set_level(spdlog::level::from_str(log_level));

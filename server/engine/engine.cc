@@ -14,11 +14,23 @@ namespace {
 // A core that always wants its tick at once must not keep a processor busy.
 constexpr absl::Duration kTickMin = absl::Milliseconds(1);
 
+enum class Fate { kNotDone, kMayBeDone };
+
 // What a caller is told while the store cannot be written: the store's code when it says what to do, else UNAVAILABLE.
-absl::Status ToCaller(const absl::Status& store) {
-  const std::string text = absl::StrCat("the coordinator cannot record anything: ", store.message(),
-                                        "; make room on its disk, then try again (with the same request_id)");
+absl::Status ToCaller(const absl::Status& store, Fate fate) {
+  const std::string text =
+      absl::StrCat("the coordinator cannot record anything: ", store.message(),
+                   fate == Fate::kNotDone ? "; nothing was done; make room on its disk, then try again"
+                                          : "; it will do what was asked for when it can again; make room on its disk, "
+                                            "then look before you try again");
   return absl::IsResourceExhausted(store) ? absl::ResourceExhaustedError(text) : absl::UnavailableError(text);
+}
+
+// The call, if the input is its StartTest.
+std::optional<CallId> StartedBy(const Input& input) {
+  const auto* called = std::get_if<ClientCalled>(&input);
+  if (called == nullptr || !std::holds_alternative<ClientCalled::StartTest>(called->request)) return std::nullopt;
+  return called->call;
 }
 
 }  // namespace
@@ -47,7 +59,7 @@ absl::Status Engine::Offer(Input input, std::function<void()> taken) {
   const bool call = std::holds_alternative<ClientCalled>(input);
   absl::MutexLock lock(&mutex_);
   if (stopping_) return absl::UnavailableError("the coordinator is shutting down");
-  if (call && !failing_.ok()) return ToCaller(failing_);
+  if (call && !failing_.ok()) return ToCaller(failing_, Fate::kNotDone);
   if (!always && queue_.size() >= options_.queue_max) {
     return absl::ResourceExhaustedError("the coordinator has more to do than it can keep; try again");
   }
@@ -56,7 +68,7 @@ absl::Status Engine::Offer(Input input, std::function<void()> taken) {
 }
 
 std::vector<Engine::Entry> Engine::NextBatch() {
-  const absl::Time tick = decider_.next_tick();
+  const absl::Time tick = std::min(decider_.next_tick(), next_tidy_);
   const absl::Duration wait =
       tick == absl::InfiniteFuture() ? absl::InfiniteDuration() : std::max(kTickMin, tick - clock_());
   std::vector<Entry> batch;
@@ -65,15 +77,22 @@ std::vector<Engine::Entry> Engine::NextBatch() {
   while (!queue_.empty() && batch.size() < options_.batch_max) {
     batch.push_back(std::move(queue_.front()));
     queue_.pop_front();
+    // It has to be the last, so that it alone can be taken back.
+    if (StartedBy(batch.back().input).has_value()) break;
   }
   return batch;
 }
 
 void Engine::Run() {
+  if (decider_.tidy) next_tidy_ = clock_();
   while (true) {
     std::vector<Entry> batch = NextBatch();
     std::vector<Action> actions;
-    for (Entry& entry : batch) decider_.handle(std::move(entry.input), clock_(), &actions);
+    std::optional<Revocable> revocable;
+    for (Entry& entry : batch) {
+      if (const auto call = StartedBy(entry.input)) revocable = Revocable{*call, actions.size()};
+      decider_.handle(std::move(entry.input), clock_(), &actions);
+    }
     bool drained = false;
     bool stopping = false;
     {
@@ -82,9 +101,11 @@ void Engine::Run() {
       stopping = stopping_;
     }
     // Only when nothing is queued: after a long stall what agents have said counts before a timeout does.
-    if (drained && !stopping && decider_.next_tick() <= clock_()) decider_.handle(Tick{}, clock_(), &actions);
-    const bool committed = CommitOrRetry(&actions);
+    const bool idle = drained && !stopping && !revocable.has_value();
+    if (idle && decider_.next_tick() <= clock_()) decider_.handle(Tick{}, clock_(), &actions);
+    const bool committed = CommitOrRetry(&actions, revocable);
     if (committed) CarryOut(std::move(actions));
+    if (committed && idle && next_tidy_ <= clock_()) next_tidy_ = clock_() + decider_.tidy(clock_());
     for (Entry& entry : batch) {
       if (entry.taken) entry.taken();
     }
@@ -92,7 +113,7 @@ void Engine::Run() {
   }
 }
 
-bool Engine::CommitOrRetry(std::vector<Action>* actions) {
+bool Engine::CommitOrRetry(std::vector<Action>* actions, std::optional<Revocable> revocable) {
   absl::Duration backoff = options_.retry_min;
   bool failed = false;
   while (true) {
@@ -100,11 +121,18 @@ bool Engine::CommitOrRetry(std::vector<Action>* actions) {
     if (status.ok()) break;
     spdlog::error("store: event=commit-failed retry_in={} error=\"{}\"", absl::FormatDuration(backoff),
                   std::string(status.message()));
+    if (revocable.has_value()) {
+      decider_.revoke(revocable->call);
+      actions->erase(actions->begin() + static_cast<std::ptrdiff_t>(revocable->first_action), actions->end());
+      outlet_->Answer({revocable->call, ToCaller(status, Fate::kNotDone), {}, true});
+      revocable.reset();
+      continue;  // what is left may be nothing
+    }
     RefuseCallsInQueue(status);  // and those that come, from here on
     if (!failed) {
       // Their callers are told now that it is not known; the answers must not follow later.
       failed = true;
-      const absl::Status refusal = ToCaller(status);
+      const absl::Status refusal = ToCaller(status, Fate::kMayBeDone);
       for (Action& action : *actions) {
         if (auto* reply = std::get_if<Reply>(&action)) outlet_->Answer({reply->call, refusal, {}, true});
       }
@@ -138,7 +166,7 @@ void Engine::RefuseCallsInQueue(const absl::Status& why) {
       return call != nullptr;
     });
   }
-  for (CallId call : refused) outlet_->Answer({call, ToCaller(why), {}, true});
+  for (CallId call : refused) outlet_->Answer({call, ToCaller(why, Fate::kNotDone), {}, true});
 }
 
 void Engine::CarryOut(std::vector<Action> actions) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -31,6 +32,10 @@ struct Decider {
   std::function<absl::Time()> next_tick;
   // Writes a batch's Puts and Deletes durably, all or nothing.
   std::function<absl::Status(const std::vector<Action>& actions, absl::Time now)> commit;
+  // Takes back the StartTest that handle was given last.
+  std::function<void(CallId call)> revoke;
+  // Tidies the store up by one small step, and says when the next is due. May be null.
+  std::function<absl::Duration(absl::Time now)> tidy = nullptr;
 };
 
 // Takes inputs from any thread through one bounded queue; on its own thread gives them to the core, a batch at a time,
@@ -38,8 +43,11 @@ struct Decider {
 //
 // When a commit fails (full disk), nothing of the batch is sent, answered or acknowledged. The calls in it and in the
 // queue are refused with UNAVAILABLE or RESOURCE_EXHAUSTED, new ones likewise, and the commit is tried again until it
-// succeeds; agents keep their reports meanwhile. A refused call may nevertheless have been decided: it is carried out
-// when the store can be written again, so a client repeats StartTest with the same request_id.
+// succeeds; agents keep their reports meanwhile. A refused call of the batch was nevertheless decided, and is carried
+// out when the store can be written again: all of them but StartTest can be repeated without harm. A StartTest is the
+// last input of its batch, and is taken back: a load that its caller was told would not start does not start later.
+//
+// When nothing is queued the store is tidied up, step by step.
 class Engine {
  public:
   struct Options {
@@ -69,10 +77,16 @@ class Engine {
     std::function<void()> taken;
   };
 
+  // A StartTest that ends a batch, and the first of its actions.
+  struct Revocable {
+    CallId call;
+    size_t first_action;
+  };
+
   void Run();
   std::vector<Entry> NextBatch();
   // False: it was given up, because Stop was called.
-  bool CommitOrRetry(std::vector<Action>* actions);
+  bool CommitOrRetry(std::vector<Action>* actions, std::optional<Revocable> revocable);
   void RefuseCallsInQueue(const absl::Status& why);
   void CarryOut(std::vector<Action> actions);
   bool HasWork() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return stopping_ || !queue_.empty(); }
@@ -85,6 +99,7 @@ class Engine {
   const Options options_;
 
   std::thread thread_;
+  absl::Time next_tidy_ = absl::InfiniteFuture();  // the thread's
 
   absl::Mutex mutex_;
   std::deque<Entry> queue_ ABSL_GUARDED_BY(mutex_);

@@ -59,7 +59,13 @@ rpc::Pulled ExportSource::Next(Reader* reader, v1::ExportRunResponse* message, a
   const size_t files = results::Tables().size() + 2;
   if (!begun_) *end = Begin(reader);
   if (!end->ok() || file_ >= files) return rpc::Pulled::kEnd;
-  if (!file_done_ && buffer_.size() < kPieceMax) *end = Fill(reader);
+  if (!file_done_ && buffer_.size() < kPieceMax) {
+    *end = reader->AtOneMoment([&] {
+      // A run that was deleted meanwhile has lost seconds: what was given of it is not to be taken for all of it.
+      if (const auto head = reader->FindHead(run_id_); !head.ok()) return head.status();
+      return Fill(reader);
+    });
+  }
   if (!end->ok()) return rpc::Pulled::kEnd;
   message->set_file_name(file_ < results::Tables().size()    ? results::Tables()[file_].file_name
                          : file_ == results::Tables().size() ? "run.json"

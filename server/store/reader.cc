@@ -9,7 +9,9 @@ namespace loadstar::server {
 namespace {
 
 absl::Status NoRun(const std::string& run_id) {
-  return absl::NotFoundError(absl::StrCat("there is no run \"", run_id, "\"; see ListRuns (loadstar runs)"));
+  return absl::NotFoundError(absl::StrCat("there is no run \"", run_id,
+                                          "\"; see ListRuns (loadstar runs). Old runs are deleted: the coordinator's "
+                                          "--keep-runs and --keep-days say when"));
 }
 
 absl::Status Damaged(const char* what) {
@@ -90,8 +92,6 @@ absl::StatusOr<v1::ListRunsResponse> Reader::ListRuns(uint32_t page_size, const 
   return response;
 }
 
-absl::StatusOr<int64_t> Reader::LastSecond(const std::string& run_id) {
-  absl::StatusOr<Statement> find =
 absl::StatusOr<int64_t> Reader::LastChange(const std::string& run_id) {
   absl::StatusOr<Statement> find = database_.Prepare("SELECT COALESCE(MAX(change), 0) FROM snapshots WHERE run_id=?");
   if (!find.ok()) return find.status();
@@ -114,6 +114,8 @@ absl::StatusOr<int64_t> Reader::FirstChanged(const std::string& run_id, int64_t 
   return status.ok() ? absl::StatusOr<int64_t>(-1) : status;
 }
 
+absl::StatusOr<int64_t> Reader::LastSecond(const std::string& run_id) {
+  absl::StatusOr<Statement> find =
       database_.Prepare("SELECT COALESCE(MAX(to_elapsed_s), -1) FROM snapshots WHERE run_id=?");
   if (!find.ok()) return find.status();
   find->Bind(run_id);

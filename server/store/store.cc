@@ -1,5 +1,6 @@
 #include "server/store/store.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -12,8 +13,6 @@ namespace loadstar::server {
 namespace {
 
 constexpr absl::Duration kRecentRuns = absl::Minutes(10);
-constexpr absl::Duration kRequestIdsKept = absl::Hours(24);
-constexpr absl::Duration kCursorsKept = absl::Hours(24 * 90);
 
 template <class T>
 absl::Status ParseRow(absl::string_view bytes, T* message) {
@@ -47,8 +46,8 @@ struct Store::Statements {
         "INSERT OR REPLACE INTO snapshots(run_id, to_elapsed_s, snapshot, change) VALUES(?1,?2,?3,"
         "(SELECT COALESCE(MAX(change), 0) + 1 FROM snapshots WHERE run_id=?1))");
     auto put_cursor =
-    auto delete_cursors = prepare("DELETE FROM cursors WHERE agent=?1 AND (instance_id=?2 OR ?2='')");
         prepare("INSERT OR REPLACE INTO cursors(agent, instance_id, sequence, updated_ns) VALUES(?,?,?,?)");
+    auto delete_cursors = prepare("DELETE FROM cursors WHERE agent=?1 AND (instance_id=?2 OR ?2='')");
     auto put_deployment = prepare("INSERT OR REPLACE INTO deployments(name, deployment) VALUES(?,?)");
     auto delete_deployment = prepare("DELETE FROM deployments WHERE name=?");
     auto put_command = prepare(
@@ -196,9 +195,9 @@ absl::Status Store::Write(const Action& action, absl::Time now) {
         .Bind(static_cast<int64_t>(put->sequence))
         .Bind(absl::ToUnixNanos(now))
         .Run();
+  }
   if (const auto* gone = std::get_if<DeleteCursors>(&action)) {
     return use.delete_cursors.Bind(gone->agent).Bind(gone->instance_id).Run();
-  }
   }
   if (const auto* put = std::get_if<PutDeployment>(&action)) {
     return use.put_deployment.Bind(put->deployment.name()).BindBlob(put->deployment.SerializeAsString()).Run();
@@ -228,6 +227,92 @@ absl::Status Store::Apply(const std::vector<Action>& actions, absl::Time now) {
   if (status.ok()) status = database_.Execute("COMMIT");
   // Some errors have rolled back by themselves; then this one says that there is no transaction, which is as well.
   if (!status.ok()) database_.Execute("ROLLBACK").IgnoreError();
+  return status;
+}
+
+namespace {
+
+// The first run_id of a table after `after` for which `wanted` says so; empty: none. One look-up for each run, however
+// many rows it has.
+absl::Status FindRunIn(Database* database, const char* next_sql, const char* wanted_sql, std::string* found) {
+  absl::StatusOr<Statement> next = database->Prepare(next_sql);
+  if (!next.ok()) return next.status();
+  absl::StatusOr<Statement> wanted = database->Prepare(wanted_sql);
+  if (!wanted.ok()) return wanted.status();
+  std::string run_id;
+  while (true) {
+    next->Bind(run_id);
+    const bool another = next->Step();
+    if (another) run_id = std::string(next->Bytes(0));
+    if (absl::Status status = next->Reset(); !status.ok() || !another) return status;
+    wanted->Bind(run_id);
+    if (wanted->Step()) *found = run_id;
+    if (absl::Status status = wanted->Reset(); !status.ok() || !found->empty()) return status;
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Tidied> Store::Tidy(const Retention& keep, absl::Time now) {
+  Tidied tidied;
+  if (absl::Status status = database_.Execute("BEGIN IMMEDIATE"); !status.ok()) return status;
+  absl::Status status = TidyStep(keep, now, &tidied);
+  if (status.ok()) status = database_.Execute("COMMIT");
+  if (!status.ok()) {
+    database_.Execute("ROLLBACK").IgnoreError();
+    return status;
+  }
+  return tidied;
+}
+
+absl::Status Store::TidyStep(const Retention& keep, absl::Time now, Tidied* tidied) {
+  const auto run = [&](const char* sql, auto&&... values) -> absl::Status {
+    absl::StatusOr<Statement> statement = database_.Prepare(sql);
+    if (!statement.ok()) return statement.status();
+    (statement->Bind(values), ...);
+    absl::Status status = statement->Run();
+    if (status.ok()) tidied->rows = database_.Changes();
+    return status;
+  };
+  std::string done;
+  absl::Status status = FindRunIn(&database_, "SELECT run_id FROM samples WHERE run_id > ? ORDER BY run_id LIMIT 1",
+                                  "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id=? AND state < 5)", &done);
+  if (!status.ok()) return status;
+  if (!done.empty()) {
+    tidied->more = true;
+    return run("DELETE FROM samples WHERE arrival IN (SELECT arrival FROM samples WHERE run_id=? LIMIT ?)", done,
+               keep.rows_at_once);
+  }
+  status = FindRunIn(&database_, "SELECT run_id FROM snapshots WHERE run_id > ? ORDER BY run_id LIMIT 1",
+                     "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run_id=?)", &done);
+  if (!status.ok()) return status;
+  if (!done.empty()) {
+    tidied->more = true;
+    return run("DELETE FROM snapshots WHERE rowid IN (SELECT rowid FROM snapshots WHERE run_id=? LIMIT ?)", done,
+               keep.rows_at_once);
+  }
+
+  absl::StatusOr<int64_t> finished =
+      database_.Integer("SELECT COUNT(*) - (SELECT COUNT(*) FROM runs WHERE state < 5) FROM runs");
+  if (!finished.ok()) return finished.status();
+  absl::StatusOr<Statement> oldest =
+      database_.Prepare("SELECT run_id, created_ns FROM runs WHERE state = 5 ORDER BY created_ns, run_id LIMIT 1");
+  if (!oldest.ok()) return oldest.status();
+  bool too_old = false;
+  if (oldest->Step()) {
+    too_old = absl::FromUnixNanos(oldest->Integer(1)) < now - keep.age;
+    if (too_old || *finished > std::max<int64_t>(keep.runs, 1)) tidied->run_id = std::string(oldest->Bytes(0));
+  }
+  if (status = oldest->Reset(); !status.ok()) return status;
+  if (!tidied->run_id.empty()) {
+    tidied->more = true;
+    tidied->why = too_old ? "age" : "count";
+    return run("DELETE FROM runs WHERE run_id=?", tidied->run_id);
+  }
+  status = run(
+      "DELETE FROM request_ids WHERE request_id IN (SELECT request_id FROM request_ids WHERE created_ns < ? LIMIT ?)",
+      absl::ToUnixNanos(now - kRequestIdsKept), keep.rows_at_once);
+  tidied->more = tidied->rows == keep.rows_at_once;
   return status;
 }
 

@@ -7,9 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
-#include <string>
 #include <cstdio>
+#include <string>
 #include <vector>
 
 #include "absl/synchronization/notification.h"
@@ -57,31 +58,42 @@ class EngineTest : public ::testing::Test {
   }
   // A core that writes a cursor for every message of an agent and acknowledges it; answers every call.
   Decider MakeDecider() {
-    return {[this](Input input, absl::Time now, std::vector<Action>* actions) {
-              EXPECT_GE(now, last_);
-              last_ = now;
-              if (hold_handling_) release_.WaitForNotification();
-              if (const auto* said = std::get_if<SessionSaid>(&input)) {
-                actions->push_back(SendToAgent{said->session, {}});
-                actions->push_back(PutCursor{"h1", "i1", said->session});
-              } else if (const auto* call = std::get_if<ClientCalled>(&input)) {
-                actions->push_back(Reply{call->call, absl::OkStatus(), v1::ListAgentsResponse(), true});
-              } else if (std::holds_alternative<Tick>(input)) {
-                log_.Add("tick");
-                tick_ = absl::InfiniteFuture();
-              } else if (const auto* closed = std::get_if<SessionClosed>(&input)) {
-                log_.Add("closed " + std::to_string(closed->session));
-              }
-            },
-            [this] { return tick_; },
-            [this](const std::vector<Action>& actions, absl::Time) {
-              if (store_fails_) {
-                log_.Add("failed");
-                return absl::ResourceExhaustedError("disk full");
-              }
-              if (!actions.empty()) log_.Add("commit");
-              return absl::OkStatus();
-            }};
+    return {
+        [this](Input input, absl::Time now, std::vector<Action>* actions) {
+          EXPECT_GE(now, last_);
+          last_ = now;
+          if (hold_handling_) release_.WaitForNotification();
+          if (const auto* said = std::get_if<SessionSaid>(&input)) {
+            actions->push_back(SendToAgent{said->session, {}});
+            actions->push_back(PutCursor{"h1", "i1", said->session});
+          } else if (const auto* call = std::get_if<ClientCalled>(&input)) {
+            if (std::holds_alternative<ClientCalled::StartTest>(call->request)) {
+              started_ = call->call;
+              actions->push_back(PutRun{});
+              actions->push_back(SendToAgent{call->call, {}});
+            }
+            actions->push_back(Reply{call->call, absl::OkStatus(), v1::ListAgentsResponse(), true});
+          } else if (std::holds_alternative<Tick>(input)) {
+            log_.Add("tick");
+            tick_ = absl::InfiniteFuture();
+          } else if (const auto* closed = std::get_if<SessionClosed>(&input)) {
+            log_.Add("closed " + std::to_string(closed->session));
+          }
+        },
+        [this] { return tick_; },
+        [this](const std::vector<Action>& actions, absl::Time) {
+          if (store_fails_ && !actions.empty()) {
+            log_.Add("failed");
+            return absl::ResourceExhaustedError("disk full");
+          }
+          if (!actions.empty()) log_.Add("commit");
+          return absl::OkStatus();
+        },
+        [this](CallId call) { log_.Add((call == started_ ? "revoke " : "revoke another ") + std::to_string(call)); },
+        [this](absl::Time) {
+          log_.Add("tidy");
+          return tidy_again_;
+        }};
   }
   void Start() {
     engine_ = std::make_unique<Engine>(
@@ -97,6 +109,8 @@ class EngineTest : public ::testing::Test {
   std::atomic<bool> hold_handling_{false};
   absl::Notification release_;
   absl::Time tick_ = absl::InfiniteFuture();
+  absl::Duration tidy_again_ = absl::InfiniteDuration();
+  CallId started_ = 0;
   absl::Time last_ = absl::InfinitePast();
   std::unique_ptr<Engine> engine_;
 };
@@ -106,7 +120,9 @@ TEST_F(EngineTest, NothingIsSentBeforeItIsCommitted) {
   absl::Notification taken;
   ASSERT_TRUE(engine_->Offer(SessionSaid{7, {}}, [&] { taken.Notify(); }).ok());
   ASSERT_TRUE(taken.WaitForNotificationWithTimeout(absl::Seconds(20)));
-  EXPECT_THAT(log_.lines(), ElementsAre("commit", "send 7"));
+  std::vector<std::string> lines = log_.lines();
+  std::erase(lines, "tidy");
+  EXPECT_THAT(lines, ElementsAre("commit", "send 7"));
 }
 
 TEST_F(EngineTest, WhileTheStoreFailsNothingIsAcknowledgedAndCallsAreRefused) {
@@ -139,6 +155,55 @@ TEST_F(EngineTest, ACallInTheFailingBatchIsAnsweredOnceAndNotWithSuccess) {
   while (!engine_->Offer(Call(2)).ok()) absl::SleepFor(absl::Milliseconds(1));
   ASSERT_TRUE(log_.WaitFor("reply 2 OK"));
   EXPECT_THAT(log_.lines(), ::testing::Not(::testing::Contains("reply 1 OK")));
+}
+
+TEST_F(EngineTest, AStartTestThatCannotBeRecordedIsTakenBack) {
+  store_fails_ = true;
+  hold_handling_ = true;
+  Start();
+  const auto start = [](CallId call) { return ClientCalled{call, ClientCalled::StartTest()}; };
+  // The first holds the thread, so that the others make one batch.
+  ASSERT_TRUE(engine_->Offer(SessionClosed{1}).ok());
+  ASSERT_TRUE(engine_->Offer(start(2)).ok());
+  ASSERT_TRUE(engine_->Offer(start(3)).ok());
+  hold_handling_ = false;
+  release_.Notify();
+  ASSERT_TRUE(log_.WaitFor("reply 2 RESOURCE_EXHAUSTED"));
+  ASSERT_TRUE(log_.WaitFor("reply 3 RESOURCE_EXHAUSTED"));
+  store_fails_ = false;
+  ASSERT_TRUE(engine_->Offer(start(4)).ok());
+  ASSERT_TRUE(log_.WaitFor("reply 4 OK"));
+  const std::vector<std::string> lines = log_.lines();
+  EXPECT_THAT(lines, ::testing::IsSupersetOf({"revoke 2", "revoke 3", "send 4"}));
+  EXPECT_THAT(lines, ::testing::Not(::testing::Contains("send 2"))) << "it must not start later";
+  EXPECT_THAT(lines, ::testing::Not(::testing::Contains("send 3")));
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), "commit"), 1);
+}
+
+TEST_F(EngineTest, TakingBackAStartTestLeavesTheRestOfItsBatch) {
+  store_fails_ = true;
+  hold_handling_ = true;
+  Start();
+  ASSERT_TRUE(engine_->Offer(SessionClosed{1}).ok());
+  ASSERT_TRUE(engine_->Offer(SessionSaid{7, {}}).ok());
+  ASSERT_TRUE(engine_->Offer(ClientCalled{8, ClientCalled::StartTest()}).ok());
+  hold_handling_ = false;
+  release_.Notify();
+  ASSERT_TRUE(log_.WaitFor("reply 8 RESOURCE_EXHAUSTED"));
+  store_fails_ = false;
+  EXPECT_TRUE(log_.WaitFor("send 7"));
+  EXPECT_THAT(log_.lines(), ::testing::Not(::testing::Contains("send 8")));
+}
+
+TEST_F(EngineTest, TidiesUpWhenIdleAndAgainWhenThatIsDue) {
+  tidy_again_ = absl::Milliseconds(5);
+  Start();
+  const auto often = [this] {
+    const std::vector<std::string> lines = log_.lines();
+    return std::count(lines.begin(), lines.end(), "tidy") >= 3;
+  };
+  for (int i = 0; i < 4000 && !often(); ++i) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_TRUE(often());
 }
 
 TEST_F(EngineTest, StopGivesUpOnAStoreThatCannotBeWritten) {
@@ -191,8 +256,6 @@ TEST(SteadyWallClock, IsNeverEarlierThanWhatAnEarlierLifeStored) {
   EXPECT_GE(clock.Now(), stored);
 }
 
-}  // namespace
-}  // namespace loadstar::server
 // A suspend is what makes CLOCK_BOOTTIME run ahead of CLOCK_MONOTONIC; a child in a time namespace sees the same.
 TEST(SteadyWallClock, GoesOnWhileTheHostIsSuspended) {
   const SteadyWallClock clock(absl::FromUnixSeconds(1'700'000'000), absl::InfinitePast());
@@ -215,3 +278,5 @@ TEST(SteadyWallClock, GoesOnWhileTheHostIsSuspended) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
+}  // namespace
+}  // namespace loadstar::server

@@ -239,6 +239,21 @@ TEST_F(FeedTest, WhatAStreamDidNotGiveItDoesNotCorrect) {
   EXPECT_EQ(Next(&feed), "nothing");
 }
 
+TEST_F(FeedTest, ExportOfARunThatIsDeletedMeanwhileIsNotTakenForAllOfIt) {
+  PutState(v1::RUN_STATE_FINISHED);
+  PutSeconds(0, 9'999);
+  ExportSource source("a-1", "1.0");
+  v1::ExportRunResponse piece;
+  absl::Status end;
+  ASSERT_EQ(source.Next(reader_.get(), &piece, &end), rpc::Pulled::kMessage);
+  Retention keep;
+  keep.age = absl::ZeroDuration();
+  ASSERT_TRUE(store_->Tidy(keep, kNow).ok());
+  while (source.Next(reader_.get(), &piece, &end) == rpc::Pulled::kMessage) {
+  }
+  EXPECT_EQ(end.code(), absl::StatusCode::kNotFound) << end;
+}
+
 TEST_F(FeedTest, NoRunIsNotFound) {
   MetricsFeed feed = MakeFeed(0);
   EXPECT_EQ(Next(&feed), "end NOT_FOUND");

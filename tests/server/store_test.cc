@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <string>
+#include <vector>
 
 #include "server/store/reader.h"
 #include "server/store/run_row.h"
@@ -197,7 +198,114 @@ TEST_F(StoreTest, NothingThatWasCommittedIsLostByKill) {
   Reopen();
   const Restored restored = Load();
   ASSERT_EQ(restored.cursors.size(), 1u);
-  EXPECT_GE(restored.cursors[0].sequence, told);
+  EXPECT_GE(restored.cursors[0].cursor.sequence, told);
+}
+
+TEST_F(StoreTest, CursorsOfAForgottenAgentAreGone) {
+  ASSERT_TRUE(store_
+                  ->Apply({PutCursor{"h1", "i1", 1}, PutCursor{"h1", "i2", 1}, PutCursor{"h1", "i3", 1},
+                           PutCursor{"h2", "i1", 1}},
+                          kNow)
+                  .ok());
+  ASSERT_TRUE(store_->Apply({DeleteCursors{"h1", "i2"}}, kNow).ok());
+  EXPECT_EQ(Load().cursors.size(), 3u);
+  ASSERT_TRUE(store_->Apply({DeleteCursors{"h1", ""}}, kNow).ok());
+  ASSERT_EQ(Load().cursors.size(), 1u);
+  EXPECT_EQ(Load().cursors[0].cursor.agent, "h2");
+}
+
+// Tidies up to the end; every step is small.
+struct Swept {
+  int64_t steps = 0;
+  int64_t rows = 0;
+  std::vector<std::string> runs;
+};
+Swept Sweep(Store* store, const Retention& keep, absl::Time now) {
+  Swept swept;
+  while (true) {
+    const auto tidied = store->Tidy(keep, now);
+    EXPECT_TRUE(tidied.ok()) << tidied.status();
+    if (!tidied.ok()) return swept;
+    EXPECT_LE(tidied->rows, keep.rows_at_once);
+    ++swept.steps;
+    swept.rows += tidied->rows;
+    if (!tidied->run_id.empty()) swept.runs.push_back(tidied->run_id + " " + tidied->why);
+    if (!tidied->more) return swept;
+  }
+}
+int64_t CountRows(const Store& store, const std::string& table) {
+  auto database = Database::Open(store.path(), Database::Mode::kReadOnly);
+  EXPECT_TRUE(database.ok());
+  return *database->Integer(("SELECT COUNT(*) FROM " + table).c_str());
+}
+
+TEST_F(StoreTest, SamplesGoWhenTheirRunIsFinishedAndItsSecondsStay) {
+  std::vector<Action> batch{PutRun{MakeRun("a-1", v1::RUN_STATE_RUNNING), ""},
+                            PutRun{MakeRun("b-1", v1::RUN_STATE_FINISHED), ""}};
+  for (uint32_t second = 0; second < 200; ++second) {
+    batch.push_back(MakeSample("a-1", "h1", second, 1));
+    batch.push_back(MakeSample("b-1", "h1", second, 1));
+    batch.push_back(MakeSnapshot("b-1", second, 1));
+  }
+  ASSERT_TRUE(store_->Apply(batch, kNow).ok());
+  const Swept swept = Sweep(store_.get(), {}, kNow);
+  EXPECT_EQ(swept.rows, 200);
+  EXPECT_GE(swept.steps, 4) << "at most 64 rows at once";
+  EXPECT_EQ(CountRows(*store_, "samples"), 200) << "a run that is not finished needs them after a restart";
+  EXPECT_EQ(CountRows(*store_, "snapshots"), 200);
+  EXPECT_EQ(Load().samples.size(), 200u);
+}
+
+TEST_F(StoreTest, OldRunsGoFirstAndUnfinishedOnesNever) {
+  std::vector<Action> batch{PutRun{MakeRun("ancient-unfinished", v1::RUN_STATE_RUNNING, 1), ""}};
+  const int64_t now_s = absl::ToUnixSeconds(kNow);
+  for (int i = 0; i < 5; ++i) {
+    const std::string id = "run-" + std::to_string(i);
+    batch.push_back(PutRun{MakeRun(id, v1::RUN_STATE_FINISHED, now_s - 1000 + i), ""});
+    for (uint32_t second = 0; second < 100; ++second) batch.push_back(MakeSnapshot(id, second, 1));
+  }
+  batch.push_back(PutRun{MakeRun("old", v1::RUN_STATE_FINISHED, now_s - 11 * 86'400), ""});
+  ASSERT_TRUE(store_->Apply(batch, kNow).ok());
+  Retention keep;
+  keep.runs = 3;
+  keep.age = absl::Hours(240);
+  auto reader = OpenReader();
+  const auto first = store_->Tidy(keep, kNow);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(first->run_id, "old");
+  EXPECT_EQ(first->why, "age");
+  const Swept swept = Sweep(store_.get(), keep, kNow);
+  EXPECT_THAT(swept.runs, ::testing::ElementsAre("run-0 count", "run-1 count"));
+  EXPECT_EQ(CountRows(*store_, "snapshots"), 300);
+  EXPECT_EQ(CountRows(*store_, "runs"), 4);
+  EXPECT_EQ(reader->FindRun("run-0").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(reader->FindRun("run-0").status().message()), ::testing::HasSubstr("--keep-runs"));
+  EXPECT_EQ(Sweep(store_.get(), keep, kNow).rows, 0) << "nothing is left to do";
+}
+
+TEST_F(StoreTest, RequestIdsGoAfterADay) {
+  ASSERT_TRUE(store_->Apply({PutRun{MakeRun("a-1", v1::RUN_STATE_FINISHED), "request-1"}}, kNow).ok());
+  EXPECT_EQ(Sweep(store_.get(), {}, kNow + absl::Hours(23)).rows, 0);
+  EXPECT_EQ(Sweep(store_.get(), {}, kNow + absl::Hours(25)).rows, 1);
+  EXPECT_EQ(CountRows(*store_, "request_ids"), 0);
+}
+
+TEST_F(StoreTest, AFileOfTheFirstVersionIsBroughtUp) {
+  ASSERT_TRUE(store_->Apply({PutRun{MakeRun("a-1", v1::RUN_STATE_RUNNING), ""}, MakeSnapshot("a-1", 0, 1)}, kNow).ok());
+  const std::string path = store_->path();
+  store_.reset();
+  {
+    auto database = Database::Open(path, Database::Mode::kReadWrite);
+    ASSERT_TRUE(database.ok());
+    const absl::Status status = database->Execute(
+        "DROP INDEX snapshots_by_change; ALTER TABLE snapshots DROP COLUMN change; PRAGMA user_version=1");
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  Reopen();
+  ASSERT_TRUE(store_->Apply({MakeSnapshot("a-1", 1, 1)}, kNow).ok());
+  auto reader = OpenReader();
+  EXPECT_EQ(*reader->LastSecond("a-1"), 1);
+  EXPECT_EQ(*reader->LastChange("a-1"), 1);
 }
 
 TEST_F(StoreTest, RunsAreListedNewestFirstPageByPage) {
