@@ -85,7 +85,12 @@ v1::WorkerPlan RunMachine::PlanOf(uint32_t index) const {
   plan.set_protocol(prepare_.test().target().protocol());
   *plan.mutable_tcp() = prepare_.test().target().tcp();
   *plan.mutable_mcp() = prepare_.test().target().mcp();
+  *plan.mutable_http() = prepare_.test().target().http();
   *plan.mutable_endpoints() = prepare_.endpoints();
+  // Endpoints of a stack have no other names.
+  if (prepare_.test().target().endpoints_size() == prepare_.endpoints_size()) {
+    *plan.mutable_endpoint_names() = prepare_.test().target().endpoints();
+  }
   const plan::Split split(prepare_.workers_total(), static_cast<uint32_t>(prepare_.endpoints_size()),
                           static_cast<uint32_t>(load.source_addresses_size()));
   // The coordinator refuses changes of the load above the peak, so no worker is asked for more.

@@ -21,7 +21,10 @@ void CompleteStack(v1::StackSpec* stack, Report* report);
 
 // Parts of CompleteTest.
 void CompleteTarget(v1::TargetSpec* target, Report* report);
+void CompleteHttp(v1::HttpOptions* http, Report* report);
+void CompleteMcpHttp(v1::HttpOptions* http, Report* report);
 void CompleteLoad(v1::LoadSpec* load, Report* report);
+void CheckPipelineOfHttp(const v1::TestSpec& test, Report* report);
 
 // Shared by the above.
 // [a-z0-9][a-z0-9-]{0,62}; `example` is what the remedy proposes when there is nothing nearer.

@@ -84,26 +84,46 @@ void CompleteMcp(v1::McpOptions* mcp, Report* report) {
   }
 }
 
+// Settings that the protocol has no use for.
+void RefuseOthers(const v1::TargetSpec& target, std::string_view protocol, Report* report) {
+  const bool mcp = protocol.starts_with("mcp-");
+  const auto refuse = [&](std::string_view key, std::string_view of, std::string_view proposal) {
+    report->Add(Cat("target.", key), Cat("settings of ", of, " do not apply to the protocol ", protocol),
+                Cat("Take them out or write protocol: ", proposal));
+  };
+  if (target.has_tcp() && protocol != "tcp") refuse("tcp", "tcp", "tcp");
+  if (target.has_mcp() && !mcp) refuse("mcp", "MCP", protocol == "http" ? "mcp-http" : "mcp-tcp");
+  if (target.has_http() && protocol != "http" && protocol != "mcp-http") {
+    refuse("http", "HTTP", mcp ? "mcp-http" : "http");
+  }
+}
+
 }  // namespace
 
 void CompleteTarget(v1::TargetSpec* target, Report* report) {
   CheckWhat(*target, report);
   switch (target->protocol()) {
     case v1::PROTOCOL_TCP:
-      if (target->has_mcp())
-        report->Add("target.mcp", "settings of mcp-tcp do not apply to the protocol tcp",
-                    "Take them out or write protocol: mcp-tcp");
+      RefuseOthers(*target, "tcp", report);
       CompleteTcp(target->mutable_tcp(), report);
       break;
     case v1::PROTOCOL_MCP_TCP:
-      if (target->has_tcp())
-        report->Add("target.tcp", "settings of tcp do not apply to the protocol mcp-tcp",
-                    "Take them out or write protocol: tcp");
+      RefuseOthers(*target, "mcp-tcp", report);
       CompleteMcp(target->mutable_mcp(), report);
       break;
+    case v1::PROTOCOL_HTTP:
+      RefuseOthers(*target, "http", report);
+      CompleteHttp(target->mutable_http(), report);
+      break;
+    case v1::PROTOCOL_MCP_HTTP:
+      RefuseOthers(*target, "mcp-http", report);
+      CompleteMcp(target->mutable_mcp(), report);
+      CompleteMcpHttp(target->mutable_http(), report);
+      break;
     default:
-      if (!report->Spoilt("target.protocol"))
-        report->Add("target.protocol", "there is no known protocol", "Write protocol: tcp or protocol: mcp-tcp");
+      if (!report->Spoilt("target.protocol")) {
+        report->Add("target.protocol", "there is no known protocol", "Write protocol: tcp, mcp-tcp, http or mcp-http");
+      }
   }
 }
 

@@ -23,9 +23,12 @@ constexpr std::array kTestKeys = {
 constexpr std::array kTargetKeys = {
     KeyInfo{"stack", "the name of a stack such as four-nodes", "", "the deployment whose nodes are put under load"},
     KeyInfo{"endpoints", "a list such as [127.0.0.1:9100]", "", "the addresses that are put under load"},
-    KeyInfo{"protocol", "tcp or mcp-tcp", "", "what is spoken on each connection"},
+    KeyInfo{"protocol", "tcp, mcp-tcp, http or mcp-http", "", "what is spoken on each connection"},
     KeyInfo{"tcp", "a mapping such as {payload: 64}", "{payload: 64}", "settings of the protocol tcp"},
-    KeyInfo{"mcp", "a mapping such as {method: ping}", "{method: ping}", "settings of the protocol mcp-tcp"},
+    KeyInfo{"mcp", "a mapping such as {method: ping}", "{method: ping}",
+            "settings of the protocols mcp-tcp and mcp-http"},
+    KeyInfo{"http", "a mapping such as {path: /index.html}", "{method: GET, path: /}",
+            "settings of the protocols http and mcp-http"},
     KeyInfo{"tls", "", "", "encryption of the connections", false},
 };
 constexpr std::array kTcpKeys = {
@@ -35,6 +38,13 @@ constexpr std::array kMcpKeys = {
     KeyInfo{"method", "ping or tools/call", "ping, or tools/call with a tool", "the method of every request"},
     KeyInfo{"tool", "a tool's name", "", "the tool that tools/call calls"},
     KeyInfo{"arguments", "a mapping such as {text: hello}", "{}", "the arguments of tools/call"},
+};
+constexpr std::array kHttpKeys = {
+    KeyInfo{"method", "a method such as GET or POST", "GET, or POST with a body", "the method of every request"},
+    KeyInfo{"path", "a path such as /index.html?page=1", "/, or /mcp with mcp-http", "path and query of every request"},
+    KeyInfo{"headers", "a mapping such as {Accept: text/html}", "no more than Host", "additional headers"},
+    KeyInfo{"body", "a text", "no body", "the body of every request"},
+    KeyInfo{"expect", "a list of statuses such as [200, 204]", "200 to 399", "the statuses that count as success"},
 };
 constexpr std::array kLoadKeys = {
     KeyInfo{"connections", "a list of stages such as [{ramp: 1m, to: 1k}, {hold: 1m}]", "",
@@ -71,8 +81,9 @@ constexpr std::array kReconnectKeys = {
 };
 
 constexpr std::array kProtocols = {
-    Choice{"tcp", v1::PROTOCOL_TCP}, Choice{"mcp-tcp", v1::PROTOCOL_MCP_TCP}, Choice{"http", 0, false},
-    Choice{"mcp-http", 0, false},    Choice{"websocket", 0, false},           Choice{"grpc", 0, false},
+    Choice{"tcp", v1::PROTOCOL_TCP},   Choice{"mcp-tcp", v1::PROTOCOL_MCP_TCP},
+    Choice{"http", v1::PROTOCOL_HTTP}, Choice{"mcp-http", v1::PROTOCOL_MCP_HTTP},
+    Choice{"websocket", 0, false},     Choice{"grpc", 0, false},
 };
 constexpr std::array kModels = {Choice{"open", v1::REQUEST_MODEL_OPEN}, Choice{"closed", v1::REQUEST_MODEL_CLOSED}};
 constexpr std::array kArrivals = {Choice{"constant", v1::ARRIVAL_CONSTANT}, Choice{"poisson", v1::ARRIVAL_POISSON},
@@ -102,6 +113,40 @@ void ReadMcp(const Node& node, const std::string& path, Report* report, v1::McpO
   mcp->set_arguments_json(ToJson(*arguments));
 }
 
+void ReadHttp(const Node& node, const std::string& path, Report* report, v1::HttpOptions* http) {
+  const Reader reader(node, path, "a mapping of settings", kHttpKeys, report);
+  reader.Text("method", http->mutable_method());
+  reader.Text("path", http->mutable_path());
+  reader.Text("body", http->mutable_body());
+  if (const Node* headers = reader.Find("headers")) {
+    if (headers->kind != Node::Kind::kMapping) reader.Expected("headers", *headers);
+    for (size_t i = 0; i < headers->keys.size(); ++i) {
+      const Node& value = headers->items[i];
+      if (value.kind != Node::Kind::kScalar) {
+        report->AddAt(
+            value.place, Join(reader.PathOf("headers"), headers->keys[i].text),
+            {Cat("found ", KindName(value.kind), " where the text of a header is expected"), "Write it in quotes"});
+        continue;
+      }
+      v1::HttpHeader* header = http->add_headers();
+      header->set_name(headers->keys[i].text);
+      header->set_value(value.text);
+    }
+  }
+  if (const Node* expect = reader.Find("expect")) {
+    if (expect->kind != Node::Kind::kSequence) reader.Expected("expect", *expect);
+    for (size_t i = 0; i < expect->items.size(); ++i) {
+      const Node& item = expect->items[i];
+      size_t status = 0;
+      if (item.kind != Node::Kind::kScalar || !ReadDigits(item.text, &status) || status > UINT32_MAX) {
+        report->AddAt(item.place, Index(reader.PathOf("expect"), i), {"a status is a number", "Write such as 200"});
+        status = 0;
+      }
+      http->add_expect_status(static_cast<uint32_t>(status));  // even when spoilt: the numbers stay the document's
+    }
+  }
+}
+
 void ReadTarget(const Node& node, Report* report, v1::TargetSpec* target) {
   const Reader reader(node, "target", "a mapping of the target", kTargetKeys, report);
   reader.Text("stack", target->mutable_stack());
@@ -110,6 +155,7 @@ void ReadTarget(const Node& node, Report* report, v1::TargetSpec* target) {
   if (reader.Choose("protocol", kProtocols, &protocol)) target->set_protocol(static_cast<v1::Protocol>(protocol));
   if (const Node* tcp = reader.Find("tcp")) ReadTcp(*tcp, reader.PathOf("tcp"), report, target->mutable_tcp());
   if (const Node* mcp = reader.Find("mcp")) ReadMcp(*mcp, reader.PathOf("mcp"), report, target->mutable_mcp());
+  if (const Node* http = reader.Find("http")) ReadHttp(*http, reader.PathOf("http"), report, target->mutable_http());
 }
 
 void ReadStage(const Node& node, const std::string& path, Report* report, v1::Stage* stage) {

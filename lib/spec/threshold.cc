@@ -157,8 +157,9 @@ std::optional<Flaw> Unmeasured(const v1::TestSpec& test, const Metric& metric) {
     return Flaw{Cat(metric.name, " is not measured: the test sends no requests"),
                 "Add load.requests or take the threshold out"};
   }
-  if (metric.needs == Needs::kHandshake && test.target().protocol() == v1::PROTOCOL_TCP) {
-    return Flaw{Cat(metric.name, " is not measured: the protocol tcp has no handshake"),
+  const bool tcp = test.target().protocol() == v1::PROTOCOL_TCP;
+  if (metric.needs == Needs::kHandshake && (tcp || test.target().protocol() == v1::PROTOCOL_HTTP)) {
+    return Flaw{Cat(metric.name, " is not measured: the protocol ", tcp ? "tcp" : "http", " has no handshake"),
                 "Use connect_time instead, or another protocol"};
   }
   return std::nullopt;

@@ -65,6 +65,10 @@ std::string ProtocolWord(v1::Protocol protocol) {
       return "tcp";
     case v1::PROTOCOL_MCP_TCP:
       return "mcp-tcp";
+    case v1::PROTOCOL_HTTP:
+      return "http";
+    case v1::PROTOCOL_MCP_HTTP:
+      return "mcp-http";
     default:
       return "unknown protocol";
   }
@@ -147,6 +151,8 @@ std::string ErrorWord(v1::ErrorKind kind) {
       return "abandoned at the end";
     case v1::ERROR_KIND_TRANSPORT_TIMEOUT:
       return "transport timeout";
+    case v1::ERROR_KIND_HTTP_STATUS:
+      return "HTTP status";
     default:
       return "unknown";
   }

@@ -41,6 +41,42 @@ TEST(Parse, ReadsATestAndFillsInItsDefaults) {
   EXPECT_EQ(test.thresholds(0).text(), "latency.p99 < 50ms");
 }
 
+TEST(Parse, HttpHasDefaults) {
+  const auto http_of = [](std::string_view settings) {
+    const Parsed parsed = ParseText(With(kTest, "protocol: tcp", settings));
+    EXPECT_EQ(ToString(parsed.problems), "");
+    return parsed.test.target().http();
+  };
+  v1::HttpOptions http = http_of("protocol: http");
+  EXPECT_EQ(http.method(), "GET");
+  EXPECT_EQ(http.path(), "/");
+  EXPECT_EQ(http.headers_size(), 0);
+  EXPECT_EQ(http.expect_status_size(), 0);
+  EXPECT_EQ(http_of("protocol: http\n  http: {body: x}").method(), "POST");
+  http = http_of("protocol: mcp-http");
+  EXPECT_EQ(http.path(), "/mcp");
+  EXPECT_EQ(http.method(), "");
+}
+
+TEST(Parse, ReadsEverySettingOfHttp) {
+  const Parsed parsed = ParseText(With(kTest, "protocol: tcp", R"(protocol: http
+  http:
+    method: PUT
+    path: /a?b=c%20d
+    headers: {Host: example.org, X-Number: 5, Accept: "a, b", accept: c}
+    body: "line\nline"
+    expect: [201, 503])"));
+  ASSERT_EQ(ToString(parsed.problems), "");
+  const v1::HttpOptions& http = parsed.test.target().http();
+  EXPECT_EQ(http.method(), "PUT");
+  EXPECT_EQ(http.path(), "/a?b=c%20d");
+  ASSERT_EQ(http.headers_size(), 4);
+  EXPECT_EQ(http.headers(1).name() + "=" + http.headers(1).value(), "X-Number=5");
+  EXPECT_EQ(http.headers(3).name() + "=" + http.headers(3).value(), "accept=c");
+  EXPECT_EQ(http.body(), "line\nline");
+  EXPECT_THAT(http.expect_status(), ElementsAre(201, 503));
+}
+
 TEST(Parse, ReadsEverySettingOfATest) {
   const Parsed parsed = ParseText(R"(
 apiVersion: loadstar/v1
@@ -160,7 +196,7 @@ thresholds: latency.p99 < 50ms
             R"(1. test.yaml:1:13: apiVersion: unknown apiVersion "loadstar/v2". Write apiVersion: loadstar/v1
 2. test.yaml:3:7: name: "Full Load" is no name: lower-case letters, digits and "-", at most 63. Write it such as full-load
 3. test.yaml:5:15: target.endpoints[0]: "127.0.0.1" has no port. Write HOST:PORT or [V6]:PORT, such as 127.0.0.1:9100
-4. test.yaml:6:13: target.protocol: unknown protocol "tpc"; known: tcp, mcp-tcp. Did you mean "tcp"?
+4. test.yaml:6:13: target.protocol: unknown protocol "tpc"; known: tcp, mcp-tcp, http, mcp-http. Did you mean "tcp"?
 5. test.yaml:8:3: load.conections: unknown key "conections". Did you mean "connections" (the connections held open over time)?
 6. test.yaml:9:12: load.workers: "many" does not start with a digit. Write a whole number, with k, M or G for thousands, such as 10000 or 100k (left out, it is computed)
 7. test.yaml:10:13: thresholds: found "latency.p99 < 50ms" where a list such as [latency.p99 < 50ms] is expected. Write a list such as [latency.p99 < 50ms] (left out, it is no thresholds))");
