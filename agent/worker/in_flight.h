@@ -33,9 +33,12 @@ class InFlightTable {
   static constexpr int kPlaceBits = 10;
   static_assert(kMaxPipeline == 1U << kPlaceBits, "an id holds a place in its low bits");
 
-  // Check ok() before use: false when the memory cannot be had.
-  InFlightTable(uint32_t connections, uint32_t pipeline)
+  // `in_order`: requests of a connection leave in the order in which they came, so that places are a ring and the
+  // oldest is found without a search. (When one leaves otherwise, its connection is about to end: the next request is
+  // the first of another.) Check ok() before use: false when the memory cannot be had.
+  InFlightTable(uint32_t connections, uint32_t pipeline, bool in_order)
       : pipeline_(pipeline),
+        in_order_(in_order),
         requests_(static_cast<InFlightRequest*>(
             std::calloc(static_cast<size_t>(connections) * pipeline + 1, sizeof(InFlightRequest)))) {}
 
@@ -45,8 +48,16 @@ class InFlightTable {
   static uint64_t SequenceOf(uint64_t id) { return id >> kPlaceBits; }
   // The id that Add would give next. Only when places->count < pipeline().
   uint64_t NextId(const InFlightPlaces& places) const {
-    const uint16_t place = places.first_free != UINT16_MAX ? places.first_free : places.touched;
+    const uint64_t place = in_order_                         ? places.sequence % pipeline_
+                           : places.first_free != UINT16_MAX ? places.first_free
+                                                             : places.touched;
     return (places.sequence + 1) << kPlaceBits | place;
+  }
+  // The id of the request that has been in flight longest, or 0. Only when in order.
+  uint64_t OldestId(const InFlightPlaces& places) const {
+    if (places.count == 0) return 0;
+    const uint64_t before = places.sequence - places.count;
+    return (before + 1) << kPlaceBits | before % pipeline_;
   }
   void Add(uint32_t connection, InFlightPlaces* places, uint64_t id, int64_t intended_ns, int64_t sent_ns);
   // The request with this id, or null when it is not in flight.
@@ -64,7 +75,8 @@ class InFlightTable {
   };
   InFlightRequest* Of(uint32_t connection) { return requests_.get() + static_cast<size_t>(connection) * pipeline_; }
 
-  uint32_t pipeline_;
+  const uint32_t pipeline_;
+  const bool in_order_;
   std::unique_ptr<InFlightRequest[], Free> requests_;
 };
 

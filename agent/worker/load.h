@@ -117,7 +117,9 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   void Lose(uint32_t number, const Failure& failure);
   void CloseIfDone(uint32_t number);
   void CloseNow(uint32_t number);
-  void Forget(uint32_t number);
+  // What follows the end of a connection that the profile wants.
+  enum class After : uint8_t { kReconnectPolicy, kAnother };
+  void Forget(uint32_t number, After after = After::kReconnectPolicy);
   void Retry(uint32_t number);
   int64_t BackoffOf(uint32_t number);
   void End(int64_t now_ns);
@@ -162,8 +164,10 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   bool OnReady() override;
   bool OnAnswer(uint64_t id) override;
   bool OnErrorAnswer(uint64_t id, const Failure& failure) override;
+  uint64_t OldestInFlight() const override { return in_flight_.OldestId(connections_[current_].places); }
   bool OnSend(std::span<const std::byte> bytes) override;
   void OnBroken(const char* detail) override;
+  void OnLast() override;
 
   void SetTimer(uint32_t number, int64_t due_ns);  // whatever it was
   void ArmTimer(uint32_t number, int64_t due_ns);  // no later than
@@ -206,6 +210,7 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
 
   // While the protocol reads.
   uint32_t current_ = kNoConnection;
+  bool current_ended_ = false;
   int64_t received_ns_ = 0;
   std::string greeting_;
 

@@ -46,7 +46,7 @@ Load::Load(const Settings* settings, net::Loop* loop, Recorder* recorder, LoadOb
       end_ns_(profile_.EndNs()),
       drain_ns_(std::min(settings->request_timeout_ns, kMaxDrain_ns)),
       connections_(settings->connections_max),
-      in_flight_(settings->connections_max, settings->pipeline),
+      in_flight_(settings->connections_max, settings->pipeline, protocol_->ordered()),
       owed_(settings->pace == Pace::kClosed ? size_t{settings->connections_max} * settings->pipeline : 0),
       wheel_(settings->connections_max, clock()),
       total_(settings->pace == Pace::kTotal ? settings->rate_per_s : 0, settings->spacing,
@@ -216,7 +216,7 @@ void Load::OnConnected(uint64_t tag, net::SocketId id, int error) {
   c.since_ns = now_ns;
   c.state = ConnectionState::kHandshake;
   greeting_.clear();
-  const bool ready = protocol_->Begin(number, &greeting_);
+  const bool ready = protocol_->Begin(number, c.endpoint, &greeting_);
   if (!greeting_.empty()) {
     if (loop_->Send(id, std::as_bytes(std::span(greeting_)))) {
       recorder_->BytesSent(c.endpoint, greeting_.size());
@@ -261,7 +261,19 @@ void Load::BecomeReady(uint32_t number, int64_t now_ns) {
 
 void Load::OnClosed(uint64_t tag, net::SocketId /*id*/, int error) {
   observer_->OnTime(loop_->now_ns());
-  Lose(static_cast<uint32_t>(tag), FailureOfErrno(v1::ERROR_PHASE_CONNECTION, error));
+  const auto number = static_cast<uint32_t>(tag);
+  Connection& c = connections_[number];
+  c.socket = net::kNoSocket;
+  if (error == 0 && c.state != ConnectionState::kDying) {
+    // The close may be the end of an answer.
+    received_ns_ = clock_();
+    current_ = number;
+    current_ended_ = false;
+    protocol_->OnPeerClosed(number, this);
+    current_ = kNoConnection;
+    if (current_ended_) return;
+  }
+  Lose(number, FailureOfErrno(v1::ERROR_PHASE_CONNECTION, error));
 }
 
 // An established connection has ended otherwise than by our will; its socket is gone.
@@ -271,6 +283,19 @@ void Load::Lose(uint32_t number, const Failure& failure) {
   recorder_->ConnectionLost(c.endpoint, failure);
   protocol_->End(number);
   Forget(number);
+}
+
+// The far side ends the connection by agreement. Reset for the reason that CloseNow has; what the far side may still
+// send is nothing that we wait for.
+void Load::OnLast() {
+  const uint32_t number = current_;
+  Connection& c = connections_[number];
+  current_ended_ = true;
+  if (c.socket != net::kNoSocket) loop_->Reset(c.socket);
+  FailInFlight(number, {v1::ERROR_KIND_CLOSED_BY_PEER, ""});
+  recorder_->ConnectionClosed(c.endpoint);
+  protocol_->End(number);
+  Forget(number, After::kAnother);
 }
 
 void Load::CloseIfDone(uint32_t number) {
@@ -290,7 +315,7 @@ void Load::CloseNow(uint32_t number) {
 }
 
 // The socket is gone: what remains is whether to try again.
-void Load::Forget(uint32_t number) {
+void Load::Forget(uint32_t number, After after) {
   Connection& c = connections_[number];
   CancelTimer(number);
   Unlist(number);
@@ -304,7 +329,11 @@ void Load::Forget(uint32_t number) {
     return;
   }
   if (settings_.pace == Pace::kPerConnection) List(number);
-  if (settings_.reconnect) {
+  if (after == After::kAnother && !ending_) {
+    c.attempts = 0;
+    c.state = ConnectionState::kBackoff;
+    Retry(number);
+  } else if (settings_.reconnect) {
     c.state = ConnectionState::kBackoff;
     SetTimer(number, clock_() + BackoffOf(number));
   } else {

@@ -281,6 +281,7 @@ bool Load::OnReady() {
 
 bool Load::OnSend(std::span<const std::byte> bytes) {
   Connection& c = connections_[current_];
+  if (c.socket == net::kNoSocket) return false;  // the far side has closed it
   if (!loop_->Send(c.socket, bytes)) {
     c.state = ConnectionState::kDying;
     return false;
@@ -326,7 +327,8 @@ void Load::Answered(uint32_t number, InFlightRequest* request, const Failure* fa
 }
 
 void Load::OnBroken(const char* detail) {
-  loop_->Reset(connections_[current_].socket);
+  current_ended_ = true;
+  if (connections_[current_].socket != net::kNoSocket) loop_->Reset(connections_[current_].socket);
   Lose(current_, {v1::ERROR_KIND_PROTOCOL, detail});
 }
 

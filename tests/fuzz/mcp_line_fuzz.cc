@@ -13,11 +13,13 @@ struct Log final : loadstar::worker::ProtocolEvents {
   bool OnErrorAnswer(uint64_t id, const loadstar::worker::Failure& failure) override {
     return Note("e" + std::to_string(id) + failure.detail);
   }
+  uint64_t OldestInFlight() const override { return 0; }
   bool OnSend(std::span<const std::byte> /*bytes*/) override { return Note("s"); }
   void OnBroken(const char* detail) override {
     Note(detail);
     broken = true;
   }
+  void OnLast() override { Note("l"); }
   bool Note(const std::string& what) {
     text += what + ";";
     return true;
@@ -27,9 +29,9 @@ struct Log final : loadstar::worker::ProtocolEvents {
 };
 
 std::string Read(const uint8_t* data, size_t size, size_t step) {
-  loadstar::worker::McpTcp protocol("}\n", 1);
+  loadstar::worker::McpTcp protocol(*loadstar::worker::McpRequest::Create({}), 1);
   std::string greeting;
-  if (protocol.Begin(0, &greeting)) std::abort();
+  if (protocol.Begin(0, 0, &greeting)) std::abort();
   Log log;
   for (size_t at = 0; at < size && !log.broken; at += step) {
     const size_t length = std::min(step, size - at);

@@ -367,6 +367,144 @@ TEST(EngineTest, ErrorAnswersFailTheirRequestsAndAreMeasured) {
   EXPECT_EQ(run.told().Sum().counters().connections_lost(), 0u);
 }
 
+// ---- HTTP: answers in order, and connections that end by agreement.
+
+constexpr char kHttpAnswer[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+constexpr char kHttpLast[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+
+PlanBuilder HttpPlan() {
+  PlanBuilder plan;
+  plan.plan().set_protocol(v1::PROTOCOL_HTTP);
+  plan.plan().mutable_http()->set_method("GET");
+  plan.plan().mutable_http()->set_path("/");
+  return plan;
+}
+
+// Answers every request; each connection's answer number `last_after` is its last.
+struct HttpPeer : SimPeer {
+  int last_after = INT_MAX;
+  std::string last = kHttpLast;
+  bool closes = false;  // the last answer lasts until the close
+  int64_t delay_ns = kMs;
+  uint64_t connects = 0;
+  std::map<net::SocketId, int> answered;
+
+  Connect OnConnect(SimLoop* /*loop*/, const std::string& /*endpoint*/, const std::string& /*source*/) override {
+    ++connects;
+    return {};
+  }
+  void OnBytes(SimLoop* loop, net::SocketId id, const std::string& bytes) override {
+    EXPECT_EQ(bytes, "GET / HTTP/1.1\r\nHost: 127.0.0.1:23001\r\n\r\n");
+    const int number = ++answered[id];
+    if (number > last_after) return;
+    loop->Answer(id, delay_ns, number == last_after ? last : kHttpAnswer);
+    if (number == last_after && closes) loop->End(id, delay_ns + kMs, 0);
+  }
+};
+
+TEST(EngineTest, HttpAnswersMatchTheOldestRequestInFlight) {
+  HttpPeer peer;
+  peer.delay_ns = 30 * kMs;
+  SimRun run(HttpPlan().Hold(3 * kS, 2).Pipeline(5).Open(300, v1::RATE_SCOPE_TOTAL).plan(), &peer);
+  run.ToTheEnd();
+  const v1::Counters sum = run.told().Sum().counters();
+  EXPECT_EQ(sum.requests_answered(), 900u);
+  EXPECT_EQ(sum.connections_lost(), 0u);
+  EXPECT_NEAR(static_cast<double>(run.told().ServiceTime().max_us()), 30'000, 300);
+}
+
+TEST(EngineTest, ConnectionThatEndsByAgreementIsClosedAndReplacedAtOnceWithoutAReconnectPolicy) {
+  HttpPeer peer;
+  peer.last_after = 10;
+  SimRun run(HttpPlan().Hold(5 * kS, 4).Open(20, v1::RATE_SCOPE_PER_CONNECTION).plan(), &peer);
+  run.ToTheEnd();
+  const v1::Counters sum = run.told().Sum().counters();
+  EXPECT_EQ(sum.connections_lost(), 0u);
+  EXPECT_EQ(sum.requests_failed(), 0u);
+  EXPECT_EQ(sum.requests_answered(), 400u);
+  EXPECT_EQ(sum.connects_established(), peer.connects);
+  EXPECT_NEAR(static_cast<double>(peer.connects), 40, 4);
+  // One is replaced within a round trip: no backoff is in it.
+  EXPECT_LT(run.told().Latency().max_us(), 5'000u);
+}
+
+TEST(EngineTest, EveryRequestOnItsOwnConnection) {
+  HttpPeer peer;
+  peer.last_after = 1;
+  SimRun run(HttpPlan().Hold(2 * kS, 5).Closed(0).plan(), &peer);
+  run.ToTheEnd();
+  const v1::Counters sum = run.told().Sum().counters();
+  EXPECT_GT(sum.requests_answered(), 5000u);
+  EXPECT_EQ(sum.requests_failed(), 0u);
+  EXPECT_EQ(sum.connections_lost(), 0u);
+  EXPECT_GE(sum.connects_established(), sum.requests_answered());
+  for (size_t i = 0; i + 1 < run.told().samples.size(); ++i) {
+    EXPECT_LE(run.told().samples[i].figures().gauges().connections_established(), 5u);
+  }
+}
+
+TEST(EngineTest, RequestsInFlightBehindTheLastAnswerFailAsClosedByPeer) {
+  HttpPeer peer;
+  peer.last_after = 3;
+  peer.delay_ns = 50 * kMs;
+  SimRun run(HttpPlan().Hold(3 * kS, 2).Pipeline(4).Open(200, v1::RATE_SCOPE_TOTAL).plan(), &peer);
+  run.ToTheEnd();
+  const v1::Counters sum = run.told().Sum().counters();
+  EXPECT_EQ(sum.connections_lost(), 0u);
+  EXPECT_GT(sum.requests_failed(), 50u);
+  EXPECT_GT(sum.requests_answered(), 150u);
+  EXPECT_EQ(run.told().Errors(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_CLOSED_BY_PEER), sum.requests_failed());
+}
+
+TEST(EngineTest, OrderlyCloseCompletesABodyThatLastsUntilThen) {
+  HttpPeer peer;
+  peer.last_after = 1;
+  peer.last = "HTTP/1.0 200 OK\r\n\r\nuntil the end";
+  peer.closes = true;
+  SimRun run(HttpPlan().Hold(2 * kS, 3).Closed(10 * kMs).plan(), &peer);
+  run.ToTheEnd();
+  const v1::Counters sum = run.told().Sum().counters();
+  EXPECT_GT(sum.requests_answered(), 400u);
+  EXPECT_EQ(sum.requests_failed(), 0u);
+  EXPECT_EQ(sum.connections_lost(), 0u);
+  EXPECT_NEAR(static_cast<double>(run.told().ServiceTime().max_us()), 2'000, 50);
+}
+
+TEST(EngineTest, CloseWithinAnAnswerIsALostConnection) {
+  HttpPeer peer;
+  peer.last_after = 1;
+  peer.last = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nshort";
+  peer.closes = true;
+  SimRun run(HttpPlan().Hold(2 * kS, 3).Closed(10 * kMs).plan(), &peer);
+  run.ToTheEnd();
+  EXPECT_EQ(run.told().Errors(v1::ERROR_PHASE_CONNECTION, v1::ERROR_KIND_CLOSED_BY_PEER), 3u);
+  EXPECT_EQ(run.told().Errors(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_CLOSED_BY_PEER), 3u);
+  EXPECT_EQ(peer.connects, 3u) << "there is no reconnect policy";
+}
+
+TEST(EngineTest, UnexpectedStatusesAreCountedByStatusAndMeasured) {
+  struct Failing final : HttpPeer {
+    void OnBytes(SimLoop* loop, net::SocketId id, const std::string& /*bytes*/) override {
+      loop->Answer(id, 2 * kMs, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n");
+    }
+  } peer;
+  SimRun run(HttpPlan().Hold(3 * kS, 4).Open(100, v1::RATE_SCOPE_TOTAL).plan(), &peer);
+  run.ToTheEnd();
+  const uint64_t sent = run.told().Sum().counters().requests_sent();
+  EXPECT_EQ(run.told().Errors(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_HTTP_STATUS, "503"), sent);
+  EXPECT_EQ(run.told().Latency().count(), sent);
+  EXPECT_EQ(run.told().Sum().counters().connections_lost(), 0u);
+}
+
+TEST(EngineTest, ConnectionThatIsNotWantedAnyMoreIsNotReplaced) {
+  HttpPeer peer;
+  peer.delay_ns = 700 * kMs;
+  peer.last_after = 1;
+  SimRun run(HttpPlan().Hold(kS, 3).Closed(0).plan(), &peer);
+  run.ToTheEnd();
+  EXPECT_EQ(peer.connects, 6u) << "those whose last answer came after the end have no successor";
+}
+
 TEST(EngineTest, TimedOutMcpRequestIsMeasuredAndItsLateAnswerIgnored) {
   GoodPeer peer;
   SimRun run(PlanBuilder().Hold(20 * kS, 4).Mcp().Timeout(2).Open(40, v1::RATE_SCOPE_TOTAL).plan(), &peer);

@@ -16,8 +16,30 @@
 namespace loadstar::worker {
 namespace {
 
+TEST(InFlightTest, InOrderTheOldestIsKnown) {
+  InFlightTable table(1, 3, /*in_order=*/true);
+  InFlightPlaces places;
+  EXPECT_EQ(table.OldestId(places), 0U);
+  std::vector<uint64_t> ids;
+  for (int round = 0; round < 10; ++round) {
+    while (places.count < 3) {
+      ids.push_back(table.NextId(places));
+      table.Add(0, &places, ids.back(), round, round);
+    }
+    for (int leaving = 0; leaving <= round % 3; ++leaving) {
+      ASSERT_EQ(table.OldestId(places), ids.front());
+      InFlightRequest* oldest = table.Find(0, places, ids.front());
+      ASSERT_NE(oldest, nullptr);
+      table.Remove(0, &places, oldest);
+      EXPECT_EQ(table.Find(0, places, ids.front()), nullptr);
+      ids.erase(ids.begin());
+    }
+  }
+  EXPECT_EQ(InFlightTable::SequenceOf(ids.front()), places.sequence - places.count + 1);
+}
+
 TEST(InFlightTest, IdsGrowAndPlacesAreUsedAgain) {
-  InFlightTable table(2, 3);
+  InFlightTable table(2, 3, /*in_order=*/false);
   ASSERT_TRUE(table.ok());
   InFlightPlaces places;
   uint64_t last = 0;
@@ -43,7 +65,7 @@ TEST(InFlightTest, IdsGrowAndPlacesAreUsedAgain) {
 }
 
 TEST(InFlightTest, ManyPlacesComeAndGoInAnyOrder) {
-  InFlightTable table(1, InFlightTable::kMaxPipeline);
+  InFlightTable table(1, InFlightTable::kMaxPipeline, /*in_order=*/false);
   InFlightPlaces places;
   std::vector<uint64_t> ids;
   for (uint64_t round = 0; round < 20'000; ++round) {

@@ -5,8 +5,13 @@
 #include <netinet/in.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <sstream>
 #include <string>
+#include <utility>
 
 #include "lib/metrics/figures.h"
 #include "lib/net/loop.h"
@@ -146,54 +151,72 @@ TEST(WorkerProcessTest, PortWhereNobodyListensIsReportedAsRefusing) {
   EXPECT_EQ(told.Errors(v1::ERROR_PHASE_CONNECT, v1::ERROR_KIND_REFUSED), told.Sum().counters().connects_attempted());
 }
 
+std::string AddressOf(int port) { return "127.0.0.1:" + std::to_string(port); }
+
+// The answer to a request of HTTP/1.0, head and body.
+std::string FetchFrom(int port, const std::string& request) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  std::string answer;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
+      send(fd, request.data(), request.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(request.size())) {
+    char bytes[4096];
+    for (ssize_t n = recv(fd, bytes, sizeof(bytes), 0); n > 0; n = recv(fd, bytes, sizeof(bytes), 0)) {
+      answer.append(bytes, static_cast<size_t>(n));
+    }
+  }
+  close(fd);
+  return answer;
+}
+
+void AwaitAnswer(int port, const std::string& request) {
+  const auto until = std::chrono::steady_clock::now() + seconds(10);
+  while (FetchFrom(port, request).find(" 200 ") == std::string::npos && std::chrono::steady_clock::now() < until) {
+    poll(nullptr, 0, 20);
+  }
+}
+
+void EndProgram(pid_t pid) {
+  kill(pid, SIGTERM);
+  if (WaitFor(pid, seconds(10)).has_value()) return;
+  kill(pid, SIGKILL);
+  waitpid(pid, nullptr, 0);
+}
+
+// The number after `label` at the beginning of a line; UINT64_MAX when there is none.
+uint64_t NumberAfter(const std::string& text, const std::string& label) {
+  const size_t at = text.find("\n" + label);
+  return at == std::string::npos ? UINT64_MAX : std::strtoull(text.c_str() + at + 1 + label.size(), nullptr, 10);
+}
+
 // loadstar-target with its API on the port after the listener's.
 class RealTarget {
  public:
   explicit RealTarget(uint16_t port) : port_(port) {
-    pid_ = StartProgram({Program("loadstar-target"), "--listen", Address(port_), "--api", Address(port_ + 1), "--name",
-                         "node1", "--log-level", "warn"},
+    pid_ = StartProgram({Program("loadstar-target"), "--listen", AddressOf(port_), "--api", AddressOf(port_ + 1),
+                         "--name", "node1", "--log-level", "warn"},
                         -1);
-    const auto until = std::chrono::steady_clock::now() + seconds(10);
-    while (Http("GET /health HTTP/1.0\r\n\r\n").find(" 200 ") == std::string::npos &&
-           std::chrono::steady_clock::now() < until) {
-      poll(nullptr, 0, 20);
-    }
+    AwaitAnswer(port_ + 1, "GET /health HTTP/1.0\r\n\r\n");
   }
-  ~RealTarget() {
-    kill(pid_, SIGTERM);
-    if (!WaitFor(pid_, seconds(10)).has_value()) {
-      kill(pid_, SIGKILL);
-      waitpid(pid_, nullptr, 0);
-    }
-  }
-  static std::string Address(int port) { return "127.0.0.1:" + std::to_string(port); }
-  std::string endpoint() const { return Address(port_); }
+  ~RealTarget() { EndProgram(pid_); }
+  std::string endpoint() const { return AddressOf(port_); }
   pid_t pid() const { return pid_; }
   void Fault(const std::string& json) {
-    const std::string answer = Http("POST /fault HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: " +
-                                    std::to_string(json.size()) + "\r\n\r\n" + json);
+    const std::string answer =
+        FetchFrom(port_ + 1, "POST /fault HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: " +
+                                 std::to_string(json.size()) + "\r\n\r\n" + json);
     EXPECT_NE(answer.find(" 200 "), std::string::npos) << answer;
+  }
+  // What the node counted.
+  uint64_t Total(const std::string& metric) const {
+    return NumberAfter(FetchFrom(port_ + 1, "GET /metrics HTTP/1.0\r\n\r\n"),
+                       "loadstar_target_" + metric + "{process=\"total\"} ");
   }
 
  private:
-  std::string Http(const std::string& request) const {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port_ + 1));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    std::string answer;
-    if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
-        send(fd, request.data(), request.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(request.size())) {
-      char bytes[4096];
-      for (ssize_t n = recv(fd, bytes, sizeof(bytes), 0); n > 0; n = recv(fd, bytes, sizeof(bytes), 0)) {
-        answer.append(bytes, static_cast<size_t>(n));
-      }
-    }
-    close(fd);
-    return answer;
-  }
-
   const int port_;
   pid_t pid_ = -1;
 };
@@ -218,6 +241,150 @@ TEST_F(WithTarget, McpClosedModelIsAnsweredInFull) {
   EXPECT_EQ(sum.handshakes_done(), 20u);
   EXPECT_GT(sum.requests_answered(), 1000u);
   EXPECT_EQ(sum.requests_answered(), sum.requests_sent()) << told.Sum().DebugString();
+}
+
+PlanBuilder HttpPlanFor(const std::string& endpoint) {
+  PlanBuilder plan = PlanFor({endpoint});
+  plan.plan().set_protocol(v1::PROTOCOL_HTTP);
+  plan.plan().mutable_http()->set_method("GET");
+  plan.plan().mutable_http()->set_path("/");
+  return plan;
+}
+
+// What the worker says of itself and what the node counted are the same.
+void ExpectSameAs(const RealTarget& target, const v1::Counters& sum) {
+  EXPECT_EQ(target.Total("accepted_total"), sum.connects_established());
+  EXPECT_EQ(target.Total("requests_total"), sum.requests_sent());
+  EXPECT_EQ(target.Total("handshakes_total"), sum.handshakes_done());
+  EXPECT_EQ(target.Total("bytes_received_total"), sum.bytes_sent());
+  EXPECT_EQ(target.Total("bytes_sent_total"), sum.bytes_received());
+}
+
+TEST_F(WithTarget, HttpKeepsConnectionsAndIsAnsweredInFull) {
+  RealTarget target(23'140);
+  WorkerProcess worker(Program("loadstar-worker"));
+  PlanBuilder plan = HttpPlanFor(target.endpoint());
+  plan.Hold(2 * kS, 20).Open(1000, v1::RATE_SCOPE_TOTAL).Pipeline(4);
+  const v1::Counters sum = RunPlan(&worker, plan.plan(), seconds(20)).Sum().counters();
+  EXPECT_EQ(sum.requests_answered(), 2000u);
+  EXPECT_EQ(sum.connects_established(), 20u);
+  EXPECT_EQ(sum.connections_lost(), 0u);
+  ExpectSameAs(target, sum);
+}
+
+TEST_F(WithTarget, HttpWithCloseOpensAConnectionForEachRequest) {
+  RealTarget target(23'150);
+  WorkerProcess worker(Program("loadstar-worker"));
+  PlanBuilder plan = HttpPlanFor(target.endpoint());
+  plan.Hold(2 * kS, 20).Open(500, v1::RATE_SCOPE_TOTAL);
+  v1::HttpHeader* header = plan.plan().mutable_http()->add_headers();
+  header->set_name("Connection");
+  header->set_value("close");
+  const v1::Counters sum = RunPlan(&worker, plan.plan(), seconds(20)).Sum().counters();
+  EXPECT_EQ(sum.requests_answered(), 1000u);
+  EXPECT_GE(sum.connects_established(), 1000u);
+  EXPECT_EQ(sum.connections_lost(), 0u);
+  ExpectSameAs(target, sum);
+}
+
+TEST_F(WithTarget, McpOverHttpHasASessionForEachConnection) {
+  RealTarget target(23'160);
+  WorkerProcess worker(Program("loadstar-worker"));
+  PlanBuilder plan = HttpPlanFor(target.endpoint());
+  plan.plan().set_protocol(v1::PROTOCOL_MCP_HTTP);
+  plan.plan().mutable_http()->set_path("/mcp");
+  plan.plan().mutable_mcp()->set_tool("echo");
+  plan.plan().mutable_mcp()->set_method("tools/call");
+  plan.Hold(2 * kS, 20).Closed(5 * kMs).Pipeline(3);
+  const v1::Counters sum = RunPlan(&worker, plan.plan(), seconds(20)).Sum().counters();
+  EXPECT_EQ(sum.handshakes_done(), 20u);
+  EXPECT_GT(sum.requests_answered(), 1000u);
+  EXPECT_EQ(sum.requests_answered(), sum.requests_sent());
+  ExpectSameAs(target, sum);
+}
+
+TEST_F(WithTarget, InjectedErrorsOfHttpAreCountedByStatus) {
+  RealTarget target(23'170);
+  target.Fault(R"({"error_ratio": 0.25})");
+  WorkerProcess worker(Program("loadstar-worker"));
+  const Told told = RunPlan(
+      &worker, HttpPlanFor(target.endpoint()).Hold(2 * kS, 20).Open(400, v1::RATE_SCOPE_TOTAL).plan(), seconds(20));
+  EXPECT_NEAR(static_cast<double>(told.Sum().counters().requests_failed()), 200, 25);
+  EXPECT_EQ(told.Errors(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_HTTP_STATUS, "503"),
+            told.Sum().counters().requests_failed());
+}
+
+// nginx with a configuration of its own on a loopback port; it ends a connection after every 100 requests.
+class Nginx {
+ public:
+  static constexpr const char* kProgram = "/usr/sbin/nginx";
+
+  explicit Nginx(int port) : port_(port) {
+    folder_ = testing::TempDir() + "/loadstar-nginx-" + std::to_string(getpid());
+    std::filesystem::create_directory(folder_);
+    std::ofstream(folder_ + "/nginx.conf") << R"(daemon off;
+master_process off;
+pid nginx.pid;
+error_log error.log;
+events { worker_connections 512; }
+http {
+  access_log off;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  keepalive_requests 100;
+  server {
+    listen )" << AddressOf(port) << R"(;
+    location / { return 200 "ok"; }
+    location = /status { stub_status; }
+  }
+}
+)";
+    pid_ = StartProgram({kProgram, "-p", folder_, "-e", "error.log", "-c", "nginx.conf"}, -1);
+    AwaitAnswer(port_, kStatus);
+  }
+  ~Nginx() {
+    EndProgram(pid_);
+    std::filesystem::remove_all(folder_);
+  }
+  std::string endpoint() const { return AddressOf(port_); }
+  // Connections accepted and requests served so far, this question included.
+  std::pair<uint64_t, uint64_t> Counts() const {
+    const std::string status = FetchFrom(port_, kStatus);
+    const size_t at = status.find("server accepts handled requests");
+    uint64_t accepts = 0;
+    uint64_t handled = 0;
+    uint64_t requests = 0;
+    if (at != std::string::npos) {
+      std::istringstream(status.substr(status.find('\n', at))) >> accepts >> handled >> requests;
+    }
+    return {accepts, requests};
+  }
+
+ private:
+  static constexpr const char* kStatus = "GET /status HTTP/1.0\r\n\r\n";
+
+  const int port_;
+  std::string folder_;
+  pid_t pid_ = -1;
+};
+
+TEST(WithNginxTest, KeptConnectionsEndByAgreementAndBothSidesCountTheSame) {
+  if (access(Nginx::kProgram, X_OK) != 0) GTEST_SKIP() << "nginx is not installed";
+  Nginx nginx(23'180);
+  const auto before = nginx.Counts();
+  WorkerProcess worker(Program("loadstar-worker"));
+  const Told told = RunPlan(
+      &worker, HttpPlanFor(nginx.endpoint()).Hold(3 * kS, 20).Open(2000, v1::RATE_SCOPE_TOTAL).plan(), seconds(20));
+  const auto after = nginx.Counts();
+  const v1::Counters sum = told.Sum().counters();
+  EXPECT_EQ(sum.requests_answered(), 6000u) << told.Sum().DebugString();
+  EXPECT_EQ(sum.connections_lost(), 0u);
+  EXPECT_GE(sum.connects_established(), 60u);
+  EXPECT_EQ(after.first - before.first, sum.connects_established() + 1);
+  EXPECT_EQ(after.second - before.second, sum.requests_sent() + 1);
 }
 
 TEST_F(WithTarget, InjectedErrorsAreCountedByCode) {

@@ -86,8 +86,8 @@ inline uint64_t ErrorsOf(const v1::LoadFigures& figures, v1::ErrorPhase phase) {
 inline uint64_t TimedErrors(const v1::LoadFigures& figures) {
   uint64_t count = 0;
   for (const v1::ErrorCount& error : figures.errors()) {
-    const bool timed = error.kind() == v1::ERROR_KIND_RPC_ERROR || error.kind() == v1::ERROR_KIND_REQUEST_TIMEOUT ||
-                       error.kind() == v1::ERROR_KIND_ABANDONED;
+    const bool timed = error.kind() == v1::ERROR_KIND_RPC_ERROR || error.kind() == v1::ERROR_KIND_HTTP_STATUS ||
+                       error.kind() == v1::ERROR_KIND_REQUEST_TIMEOUT || error.kind() == v1::ERROR_KIND_ABANDONED;
     if (timed && error.phase() == v1::ERROR_PHASE_REQUEST) count += error.count();
   }
   return count;

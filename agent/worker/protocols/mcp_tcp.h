@@ -7,26 +7,25 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/worker/protocols/mcp.h"
 #include "agent/worker/protocols/protocol.h"
 
 namespace loadstar::worker {
 
-// Newline-delimited JSON-RPC 2.0 as the Model Context Protocol uses it (revision 2025-06-18): initialize, its result,
-// notifications/initialized, then ping or tools/call. Answers are matched by id in any order; notifications and
-// requests of the server are ignored. An error answer (or a tool result with isError) fails its request; an answer that
-// cannot be read or told apart breaks the connection.
+// MCP as newline-delimited JSON-RPC 2.0: initialize, its result, notifications/initialized, then ping or tools/call.
+// Answers are matched by id in any order; notifications and requests of the server are ignored. An error answer (or a
+// tool result with isError) fails its request; an answer that cannot be read or told apart breaks the connection.
 class McpTcp final : public Protocol {
  public:
   // Longest line that is accepted. Only the part of a line that has not ended yet is kept.
-  static constexpr size_t kMaxLine = 1 << 20;
+  static constexpr size_t kMaxLine = kMcpMaxMessage;
 
   static absl::StatusOr<std::unique_ptr<Protocol>> Create(const v1::McpOptions& options, uint32_t connections);
 
-  // `request_tail`: what follows the id in every request, newline included.
-  McpTcp(std::string request_tail, uint32_t connections);
+  McpTcp(McpRequest request, uint32_t connections);
 
   bool ordered() const override { return false; }
-  bool Begin(uint32_t connection, std::string* out) override;
+  bool Begin(uint32_t connection, uint32_t endpoint, std::string* out) override;
   std::span<const std::byte> Request(uint32_t connection, uint64_t id) override;
   void OnReceived(uint32_t connection, std::span<const std::byte> bytes, ProtocolEvents* events) override;
   void End(uint32_t connection) override;
@@ -34,10 +33,10 @@ class McpTcp final : public Protocol {
  private:
   // False when the connection has ended.
   bool OnLine(uint32_t connection, std::string_view line, ProtocolEvents* events);
-  bool OnInitialized(uint32_t connection, const struct JsonRpcMessage& message, ProtocolEvents* events);
+  bool OnInitialized(uint32_t connection, const McpMessage& message, ProtocolEvents* events);
 
-  std::string tail_;
-  std::string request_;
+  const McpRequest request_;
+  std::string text_;  // of the last request
   std::vector<bool> ready_;
   std::vector<std::unique_ptr<std::string>> partial_;  // null but for connections in the middle of a line
 };

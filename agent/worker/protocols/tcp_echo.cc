@@ -26,7 +26,7 @@ TcpEcho::TcpEcho(uint32_t payload_bytes, uint32_t connections) : payload_(payloa
   for (size_t i = kIdBytes; i < payload_.size(); ++i) payload_[i] = static_cast<std::byte>(i % 251);
 }
 
-bool TcpEcho::Begin(uint32_t connection, std::string* /*out*/) {
+bool TcpEcho::Begin(uint32_t connection, uint32_t /*endpoint*/, std::string* /*out*/) {
   states_[connection] = State();
   return true;
 }

@@ -24,7 +24,7 @@ class TcpEcho final : public Protocol {
   TcpEcho(uint32_t payload_bytes, uint32_t connections);
 
   bool ordered() const override { return true; }
-  bool Begin(uint32_t connection, std::string* out) override;
+  bool Begin(uint32_t connection, uint32_t endpoint, std::string* out) override;
   std::span<const std::byte> Request(uint32_t connection, uint64_t id) override;
   void OnReceived(uint32_t connection, std::span<const std::byte> bytes, ProtocolEvents* events) override;
   void End(uint32_t connection) override;
