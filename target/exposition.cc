@@ -41,10 +41,11 @@ constexpr NumberMetric kNumbers[] = {
      "Connections turned away, or attempts to accept that failed, for want of descriptors or memory.",
      &ProcessCells::accept_failures},
     {"loadstar_target_requests_total", "counter",
-     "Requests received. mcp-tcp: JSON-RPC requests but initialize. tcp: payloads of --tcp-payload bytes, or pieces "
+     "Requests received. mcp-tcp and mcp-http: JSON-RPC requests but initialize. http: requests. tcp: payloads of "
+     "--tcp-payload bytes, or pieces "
      "received when that is not given.",
      &ProcessCells::requests},
-    {"loadstar_target_handshakes_total", "counter", "initialize requests received (mcp-tcp).",
+    {"loadstar_target_handshakes_total", "counter", "initialize requests received (mcp-tcp, mcp-http).",
      &ProcessCells::handshakes},
     {"loadstar_target_peer_resets_total", "counter", "Connections that the peer ended with a reset.",
      &ProcessCells::peer_resets},

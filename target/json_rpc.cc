@@ -57,6 +57,18 @@ void AppendEscaped(std::string_view text, std::string* out) {
   out->append(text.substr(plain));
 }
 
+void CountOutcome(const RpcOutcome& outcome, ProcessCells* cells) {
+  if (outcome.request) {
+    cells->requests.Add(1);
+  }
+  if (outcome.handshake) {
+    cells->handshakes.Add(1);
+  }
+  if (outcome.error) {
+    cells->CountError(*outcome.error);
+  }
+}
+
 JsonRpc::JsonRpc(std::string_view name, std::string_view version) {
   server_info_ = R"({"name":")";
   AppendEscaped(name, &server_info_);

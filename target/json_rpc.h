@@ -20,6 +20,9 @@ struct RpcOutcome {
   std::optional<ErrorKind> error = std::nullopt;
 };
 
+// Counts it among what the process has served.
+void CountOutcome(const RpcOutcome& outcome, ProcessCells* cells);
+
 // Faults that hit single requests.
 struct RequestFaults {
   RatioDice error;

@@ -23,6 +23,11 @@ std::string_view Text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+// Sessions of the processes of a node, and of one process after another in the same place, do not meet.
+uint64_t FirstSession(uint32_t process) {
+  return (static_cast<uint64_t>(net::Loop::ReadClock()) << 8) + process * (uint64_t{1} << 40);
+}
+
 }  // namespace
 
 NodeServer::NodeServer(net::Loop* loop, ProcessCells* cells, const FaultCells* faults, NodeServerOptions options)
@@ -31,6 +36,11 @@ NodeServer::NodeServer(net::Loop* loop, ProcessCells* cells, const FaultCells* f
       faults_(faults),
       options_(std::move(options)),
       rpc_(options_.name, LOADSTAR_VERSION),
+      http_({.body_bytes = options_.http_body,
+             .longest_body = kLineMax,
+             .enough_answers = kPauseAtQueued,
+             .first_session = FirstSession(options_.process_index)},
+            &rpc_, &request_faults_, cells),
       connections_(options_.max_sockets),
       delayed_(kDelayedTotal) {}
 
@@ -55,8 +65,13 @@ int64_t NodeServer::ReleaseDelayed(int64_t now_ns) {
   delayed_.Release(now_ns, [this](net::SocketId id, std::string_view bytes) {
     if (SendNow(id, bytes)) {
       UpdateReading(id);
+      released_.push_back(id);
     }
   });
+  for (const net::SocketId id : released_) {
+    ResumeHttp(id);
+  }
+  released_.clear();
   return delayed_.NextDue();
 }
 
@@ -84,7 +99,17 @@ void NodeServer::OnReceived(uint64_t /*tag*/, net::SocketId id, std::span<const 
   cells_->bytes_received.Add(bytes.size());
   Connection& connection = connections_[id];
   if (connection.protocol == Protocol::kAuto) {
-    connection.protocol = Text(bytes).front() == '{' ? Protocol::kMcpTcp : Protocol::kTcp;
+    const char first = Text(bytes).front();
+    connection.protocol = first == '{'                   ? Protocol::kMcpTcp
+                          : first >= 'A' && first <= 'Z' ? Protocol::kHttp
+                                                         : Protocol::kTcp;
+  }
+  if (connection.protocol == Protocol::kHttp) {
+    if (connection.http == nullptr) {
+      connection.http = std::make_unique<HttpConnection>();
+    }
+    ServeHttp(id, Text(bytes));
+    return;
   }
   answers_.clear();
   const bool live_on = connection.protocol == Protocol::kMcpTcp ? AnswerLines(id, Text(bytes)) : Echo(id, Text(bytes));
@@ -94,7 +119,10 @@ void NodeServer::OnReceived(uint64_t /*tag*/, net::SocketId id, std::span<const 
   }
 }
 
-void NodeServer::OnDrained(uint64_t /*tag*/, net::SocketId id) { UpdateReading(id); }
+void NodeServer::OnDrained(uint64_t /*tag*/, net::SocketId id) {
+  UpdateReading(id);
+  ResumeHttp(id);
+}
 
 void NodeServer::OnClosed(uint64_t /*tag*/, net::SocketId id, int error) {
   if (error == ECONNRESET) {
@@ -153,16 +181,58 @@ bool NodeServer::AnswerLine(std::string_view line) {
   if (outcome.answered) {
     answers_.push_back('\n');
   }
-  if (outcome.request) {
-    cells_->requests.Add(1);
-  }
-  if (outcome.handshake) {
-    cells_->handshakes.Add(1);
-  }
-  if (outcome.error) {
-    cells_->CountError(*outcome.error);
-  }
+  CountOutcome(outcome, cells_);
   return !outcome.close;
+}
+
+void NodeServer::ServeHttp(net::SocketId id, std::string_view bytes) {
+  HttpConnection* const http = connections_[id].http.get();
+  if (http->finished) {
+    return;
+  }
+  if (!http->unread.empty()) {  // behind those that wait already
+    http->unread.append(bytes);
+    return;
+  }
+  while (true) {
+    answers_.clear();
+    const Http::Result result = http_.Serve(http, &bytes, &answers_);
+    Deliver(id);
+    if (!connections_[id].open) {
+      return;  // and *http is gone
+    }
+    if (result == Http::Result::kClosed) {
+      CloseConnection(id);
+      return;
+    }
+    if (result == Http::Result::kLast) {
+      ResumeHttp(id);
+      return;
+    }
+    if (bytes.empty()) {
+      return;
+    }
+    if (IsBehind(id)) {
+      http->unread.assign(bytes);
+      return;
+    }
+  }
+}
+
+void NodeServer::ResumeHttp(net::SocketId id) {
+  HttpConnection* const http = connections_[id].http.get();
+  if (http == nullptr) {
+    return;
+  }
+  if (http->finished) {
+    if (!http->ended && !delayed_.Holds(id)) {
+      http->ended = true;
+      loop_->FinishSending(id);  // and not Close, which could take an answer from a client that is still sending
+    }
+  } else if (!http->unread.empty() && !IsBehind(id)) {
+    const std::string waiting = std::exchange(http->unread, {});
+    ServeHttp(id, waiting);
+  }
 }
 
 void NodeServer::Deliver(net::SocketId id) {
@@ -192,8 +262,13 @@ bool NodeServer::SendNow(net::SocketId id, std::string_view bytes) {
   return false;  // else the peer is gone and OnClosed is on its way
 }
 
+// The client has not taken what was answered, or not yet been given it.
+bool NodeServer::IsBehind(net::SocketId id) const {
+  return loop_->QueuedBytes(id) > kPauseAtQueued || delayed_.Bytes(id) > kDelayedPerConnection;
+}
+
 void NodeServer::UpdateReading(net::SocketId id) {
-  if (loop_->QueuedBytes(id) > kPauseAtQueued || delayed_.Bytes(id) > kDelayedPerConnection) {
+  if (IsBehind(id)) {
     loop_->PauseReceive(id);
   } else {
     loop_->ResumeReceive(id);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "absl/status/status.h"
 #include "lib/net/loop.h"
 #include "target/delayed_answers.h"
+#include "target/http.h"
 #include "target/json_rpc.h"
 #include "target/line_splitter.h"
 #include "target/shared_state.h"
@@ -17,9 +19,10 @@
 namespace loadstar::target {
 
 enum class Protocol : uint8_t {
-  kAuto,    // by the first byte of each connection: '{' is mcp-tcp, all else tcp
+  kAuto,    // by the first byte of each connection: '{' is mcp-tcp, an upper-case letter http, all else tcp
   kTcp,     // echo
   kMcpTcp,  // newline-delimited JSON-RPC 2.0
+  kHttp,    // HTTP/1.1, and JSON-RPC 2.0 in its POSTs
 };
 
 struct NodeServerOptions {
@@ -30,10 +33,13 @@ struct NodeServerOptions {
   Protocol protocol = Protocol::kAuto;
   // Echo: bytes of one request, by which requests are counted. 0: not known, every piece received counts as one.
   uint32_t tcp_payload = 0;
+  uint32_t http_body = 100;  // bytes of the body of a plain answer
+  uint32_t process_index = 0;
 };
 
 // What one process serves on the listener: accepts, detects the protocol, answers, counts, and misbehaves as POST
-// /fault says. Lives in one loop and its thread. A connection that sits idle costs 16 bytes here.
+// /fault says. Lives in one loop and its thread. A connection that sits idle costs 24 bytes here, and one that speaks
+// HTTP an HttpConnection more.
 //
 // Back-pressure: a connection is not read while answers of it wait for the kernel or, beyond a bound, for the delay
 // fault; so a client that does not read cannot make this process grow.
@@ -63,18 +69,23 @@ class NodeServer final : public net::SocketHandler {
  private:
   struct Connection {
     LineSplitter lines;
+    std::unique_ptr<HttpConnection> http;
     uint32_t payload_bytes = 0;  // of an echoed request that has not come in full
     Protocol protocol = Protocol::kAuto;
     bool open = false;
   };
-  static_assert(sizeof(Connection) == 16);
+  static_assert(sizeof(Connection) == 24);
 
   // True while the connection is to live on.
   bool Echo(net::SocketId id, std::string_view bytes);
   bool AnswerLines(net::SocketId id, std::string_view bytes);
   bool AnswerLine(std::string_view line);
+  void ServeHttp(net::SocketId id, std::string_view bytes);
+  // The connection may be read again: requests that have waited for it are served.
+  void ResumeHttp(net::SocketId id);
   void Deliver(net::SocketId id);
   bool SendNow(net::SocketId id, std::string_view bytes);
+  bool IsBehind(net::SocketId id) const;
   void UpdateReading(net::SocketId id);
   void Overload(net::SocketId id);
   void CloseConnection(net::SocketId id);
@@ -86,11 +97,13 @@ class NodeServer final : public net::SocketHandler {
   const NodeServerOptions options_;
   JsonRpc rpc_;
   RequestFaults request_faults_;
+  Http http_;
   int64_t delay_ns_ = 0;
   net::SocketId listener_ = net::kNoSocket;
   std::vector<Connection> connections_;  // by socket id
   DelayedAnswers delayed_;
-  std::string answers_;  // of the bytes being worked on
+  std::vector<net::SocketId> released_;  // connections to which delayed answers were sent in this turn
+  std::string answers_;                  // of the bytes being worked on
   int64_t next_accept_log_ns_ = 0;
 };
 

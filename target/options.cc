@@ -13,7 +13,7 @@ namespace {
 
 const std::map<std::string, Protocol>& Protocols() {
   static const std::map<std::string, Protocol> protocols = {
-      {"auto", Protocol::kAuto}, {"tcp", Protocol::kTcp}, {"mcp-tcp", Protocol::kMcpTcp}};
+      {"auto", Protocol::kAuto}, {"tcp", Protocol::kTcp}, {"mcp-tcp", Protocol::kMcpTcp}, {"http", Protocol::kHttp}};
   return protocols;
 }
 
@@ -44,11 +44,14 @@ std::variant<Options, int> ParseCommandLine(int argc, const char* const* argv) {
       ->capture_default_str();
   app.add_option("--name", options.name, "the node's name, as /health says it")->capture_default_str();
   app.add_option("--role", options.role, "the node's role, as /health says it")->capture_default_str();
-  app.add_option("--protocol", protocol, "auto (by each connection's first byte), tcp (echo) or mcp-tcp")
-      ->check(CLI::IsMember({"auto", "tcp", "mcp-tcp"}))
+  app.add_option("--protocol", protocol, "auto (by each connection's first byte), tcp (echo), mcp-tcp or http")
+      ->check(CLI::IsMember({"auto", "tcp", "mcp-tcp", "http"}))
       ->capture_default_str();
   app.add_option("--tcp-payload", options.tcp_payload,
                  "bytes of one echoed request, so that requests_total is exact for tcp; 0: every piece received counts")
+      ->check(CLI::Range(0U, 1U << 20))
+      ->capture_default_str();
+  app.add_option("--http-body", options.http_body, "bytes of the body of every HTTP answer that is not JSON-RPC's")
       ->check(CLI::Range(0U, 1U << 20))
       ->capture_default_str();
   app.add_option("--backend", options.backend, "how connections are served: auto, io_uring or epoll")
@@ -102,6 +105,7 @@ std::vector<std::string> ServingCommandLine(const Options& options, const Servin
                                     "--role",        options.role,
                                     "--protocol",    ProtocolName(options.protocol),
                                     "--tcp-payload", absl::StrCat(options.tcp_payload),
+                                    "--http-body",   absl::StrCat(options.http_body),
                                     "--backend",     options.backend,
                                     "--log-level",   options.log_level,
                                     "--serve-index", absl::StrCat(role.index),

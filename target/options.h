@@ -32,6 +32,7 @@ struct Options {
   std::string role = "worker";
   Protocol protocol = Protocol::kAuto;
   uint32_t tcp_payload = 0;
+  uint32_t http_body = 100;
   std::string backend = "auto";  // as net::Loop::Create takes it
   bool insecure = false;
   std::string log_level = "info";

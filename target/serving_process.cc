@@ -59,7 +59,9 @@ class ServingProcess final : public net::SocketHandler, public net::TickHandler 
                                                              .max_sockets = max_sockets,
                                                              .name = options_.name,
                                                              .protocol = options_.protocol,
-                                                             .tcp_payload = options_.tcp_payload});
+                                                             .tcp_payload = options_.tcp_payload,
+                                                             .http_body = options_.http_body,
+                                                             .process_index = options_.serving->index});
     absl::StatusOr<net::SocketId> control = loop_->Adopt(options_.serving->control_fd, this, 0);
     if (!control.ok()) {
       return control.status();

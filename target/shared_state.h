@@ -23,12 +23,13 @@ enum class ErrorKind : uint8_t {
   kInjectedError,  // by POST /fault
   kInjectedClose,  // by POST /fault
   kOverload,       // answers piled up beyond the bound; the connection was closed
+  kBadHttp,        // a request of HTTP that cannot be read, or is too large; the connection was closed for it
   kTransport,      // the connection ended with an errno other than ECONNRESET
   kCount,
 };
 inline constexpr std::array<std::string_view, static_cast<size_t>(ErrorKind::kCount)> kErrorKindNames = {
     "parse",          "invalid_request", "unknown_method", "invalid_params", "line_too_long",
-    "injected_error", "injected_close",  "overload",       "transport"};
+    "injected_error", "injected_close",  "overload",       "bad_http",       "transport"};
 
 // A number with one writing process and any number of readers in others.
 class SharedNumber {

@@ -20,7 +20,7 @@ std::variant<Options, int> Parse(std::vector<std::string> words) {
 TEST(OptionsTest, TheCommandLineOfAServingProcessReadsBackAsTheSame) {
   std::variant<Options, int> parsed =
       Parse({"--listen", "127.0.0.1:9100", "--api", "[::1]:8080", "--processes", "3", "--name", "n 1", "--role", "",
-             "--protocol", "mcp-tcp", "--tcp-payload", "64"});
+             "--protocol", "mcp-tcp", "--tcp-payload", "64", "--http-body", "7"});
   ASSERT_TRUE(std::holds_alternative<Options>(parsed));
   Options options = std::get<Options>(parsed);
   ASSERT_TRUE(Check(&options).ok());
@@ -37,6 +37,7 @@ TEST(OptionsTest, TheCommandLineOfAServingProcessReadsBackAsTheSame) {
   EXPECT_EQ(again.name, "n 1");
   EXPECT_EQ(again.protocol, Protocol::kMcpTcp);
   EXPECT_EQ(again.tcp_payload, 64U);
+  EXPECT_EQ(again.http_body, 7U);
 }
 
 TEST(OptionsTest, BadWordsAreBadInput) {

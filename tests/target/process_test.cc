@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -43,6 +44,52 @@ TEST(TargetTest, OneListenerServesEchoAndMcpByTheFirstByte) {
   const json first = json::parse(mcp.ReadLine().value_or("null"));
   EXPECT_EQ(first.at("result").at("protocolVersion"), "2025-06-18");
   EXPECT_EQ(mcp.ReadLine(), Pong(2)) << "the notification is not answered";
+}
+
+constexpr char kGet[] = "GET /any HTTP/1.1\r\nHost: node\r\n\r\n";
+
+std::string PlainAnswer(size_t bytes) {
+  return "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(bytes) + "\r\n\r\n" +
+         std::string(bytes, 'x');
+}
+
+TEST(TargetTest, HttpIsServedOnTheListenerToo) {
+  const auto target = Target::Start({"--http-body", "20"});
+  ASSERT_TRUE(target);
+  Client client(target->listen());
+  ASSERT_TRUE(client.Send(std::string(kGet) + kGet));
+  EXPECT_EQ(client.Read(2 * PlainAnswer(20).size()), PlainAnswer(20) + PlainAnswer(20));
+  EXPECT_EQ(target->Total("loadstar_target_requests_total"), 2);
+  ASSERT_TRUE(client.Send("GET / HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"));
+  EXPECT_THAT(client.Read(1000), HasSubstr("Connection: close"));
+  EXPECT_TRUE(client.Ended());
+  client.Close();
+  EXPECT_TRUE(Eventually([&] { return target->Total("loadstar_target_connections") == 0; }));
+  Client bad(target->listen());
+  ASSERT_TRUE(bad.Send("GET /\r\n\r\n"));
+  EXPECT_THAT(bad.Read(1000), HasSubstr("HTTP/1.1 400 "));
+  EXPECT_TRUE(bad.Ended());
+  EXPECT_EQ(target->Errors("bad_http"), 1);
+}
+
+// More answers than may wait: requests are read on as the client takes them, with and without the delay fault.
+TEST(TargetTest, ManyPipelinedHttpRequestsAreAllAnsweredInTheirTurn) {
+  const auto target = Target::Start({"--protocol", "http", "--http-body", "10000"});
+  ASSERT_TRUE(target);
+  std::string requests;
+  constexpr size_t kRequests = 1000;
+  for (size_t i = 1; i < kRequests; ++i) requests += kGet;
+  requests += "GET / HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
+  for (const char* faults : {"{}", R"({"delay_ms": 5})"}) {
+    target->Fault(faults);
+    Client client(target->listen());
+    ASSERT_TRUE(client.Send(requests));
+    const size_t expected = kRequests * PlainAnswer(10'000).size() + strlen("Connection: close\r\n");
+    EXPECT_EQ(client.Read(expected + 1).size(), expected);
+    EXPECT_TRUE(client.Ended());
+  }
+  EXPECT_EQ(target->Total("loadstar_target_requests_total"), 2 * kRequests);
+  EXPECT_EQ(target->Errors("overload"), 0);
 }
 
 TEST(TargetTest, ForcedProtocolDoesNotLookAtTheFirstByte) {
