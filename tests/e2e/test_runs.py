@@ -52,7 +52,7 @@ thresholds:
             self.assertEqual(harness.node_total(node, "accepted_total"), endpoint.counters.connects_established, endpoint.node)
             self.assertEqual(harness.node_total(node, "bytes_received_total"), endpoint.counters.bytes_sent, endpoint.node)
             self.assertEqual(harness.node_total(node, "bytes_sent_total"), endpoint.counters.bytes_received, endpoint.node)
-            if protocol == "mcp-tcp":  # an echo server knows bytes, not requests
+            if protocol != "tcp":  # an echo server knows bytes, not requests
                 self.assertEqual(harness.node_total(node, "requests_total"), endpoint.counters.requests_sent, endpoint.node)
                 self.assertEqual(harness.node_total(node, "handshakes_total"), endpoint.counters.handshakes_done, endpoint.node)
         # Nodes are even to within one connection at the peak.
@@ -77,6 +77,13 @@ thresholds:
 
     def test_mcp_closed_tool_call(self):
         self.run_and_check("mcp-tcp", "{model: closed, think: 200ms}",
+                           ", mcp: {method: tools/call, tool: echo, arguments: {text: hello}}")
+
+    def test_http_open_pipelined(self):
+        self.run_and_check("http", "{model: open, rate: 1k/s total, pipeline: 4}", ", http: {path: /any}")
+
+    def test_mcp_http_closed_tool_call(self):
+        self.run_and_check("mcp-http", "{model: closed, think: 200ms}",
                            ", mcp: {method: tools/call, tool: echo, arguments: {text: hello}}")
 
 

@@ -80,6 +80,7 @@ TEST(Format, ErrorsNameTheirPhaseOnce) {
   EXPECT_EQ(name(v1::ERROR_PHASE_CONNECT, v1::ERROR_KIND_CONNECT_TIMEOUT), "connect timeout");
   EXPECT_EQ(name(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_REQUEST_TIMEOUT), "request timeout");
   EXPECT_EQ(name(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_RPC_ERROR, "-32601"), "request rpc error -32601");
+  EXPECT_EQ(name(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_HTTP_STATUS, "503"), "request http status 503");
   EXPECT_EQ(name(v1::ERROR_PHASE_CONNECTION, v1::ERROR_KIND_CLOSED_BY_PEER), "connection closed by peer");
 }
 
