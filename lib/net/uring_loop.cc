@@ -318,6 +318,7 @@ bool UringLoop::Send(SocketId id, std::span<const std::byte> bytes) {
   }
   if (QueuedBytes(id) + bytes.size() > options_.send_queue_limit) {
     socket.drain_wanted = true;
+    sends_awaited_ = true;
     return false;
   }
   if (socket.state == State::kConnecting || socket.late_send != kNone || !socket.queue.empty()) {
@@ -357,7 +358,7 @@ void UringLoop::GatherQueue(SocketId id) {
   Socket& socket = sockets_[id];
   if (!socket.queue.empty()) {
     const ByteQueue queue = std::exchange(socket.queue, ByteQueue());
-    if (queue.size() > kLargeSend) {
+    if (queue.size() > kLargeSend || socket.drain_wanted) {
       BeginLateSend(id, queue.front());
     } else {
       Gather(id, queue.front());
@@ -477,6 +478,8 @@ void UringLoop::PrepareSends() {
                        MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL);
     entry->flags |= IOSQE_CQE_SKIP_SUCCESS;
     entry->user_data = Pack(Operation::kSend, place);
+    const Socket& socket = sockets_[outgoing.socket.index];
+    sends_awaited_ |= socket.finish_requested || (socket.drain_wanted && outgoing.length > kLargeSend);
   }
 }
 
@@ -575,7 +578,7 @@ void UringLoop::FreeLateSend(uint32_t place) {
 
 void UringLoop::Turn(int64_t wait_ns) {
   PrepareSends();
-  Enter(wait_ns);
+  Enter(std::exchange(sends_awaited_, false) ? 0 : wait_ns);
   ResolveSends();
   now_ns_ = ReadClock();
   const unsigned first = *ring_.cq.khead;

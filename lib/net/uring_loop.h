@@ -137,6 +137,10 @@ class UringLoop final : public SocketLoop {
 
   std::vector<std::byte> outgoing_bytes_;
   std::vector<Outgoing> outgoing_;
+  // An owner waits for the end of one of them (to be told that it is drained, or to have it finished): a send that
+  // succeeds has no completion, so the turn must not wait for something else to happen first. Small amounts that an
+  // owner has merely asked for are not waited for: they would cost each turn its wait.
+  bool sends_awaited_ = false;
   unsigned resolved_to_ = 0;  // completions before it are known to hold no send of this turn
   std::vector<LateSend> late_sends_;
   std::vector<uint32_t> free_late_sends_;

@@ -14,6 +14,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "lib/net/loop.h"
@@ -673,6 +674,65 @@ int ConnectOutside(const Address& peer) {
   EXPECT_GE(fd, 0);
   EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&peer.storage), peer.length), 0) << std::strerror(errno);
   return fd;
+}
+
+TEST_P(LoopTest, FinishSendingDoesNotWaitForSomethingElseToHappen) {
+  constexpr int64_t kLongWait_ns = 10'000 * kMillisecond_ns;
+  const int fd = ConnectOutside(peer);
+  ASSERT_TRUE(Until([&] { return server->ends.size() == 1; }));
+  // The peer ends when it has read the end, and that is what wakes the loop.
+  std::thread reader([fd] {
+    char bytes[16];
+    while (recv(fd, bytes, sizeof(bytes), 0) > 0) {
+    }
+    close(fd);
+  });
+  ASSERT_TRUE(loop->Send(server->ends[0]->id, Bytes("all")));
+  loop->FinishSending(server->ends[0]->id);
+  const int64_t begun_ns = Loop::ReadClock();
+  for (int turn = 0; turn < 4 && server->ends[0]->closes == 0; ++turn) {
+    loop->RunOnce(kLongWait_ns);
+  }
+  reader.join();
+  EXPECT_EQ(server->ends[0]->closes, 1);
+  EXPECT_LT(Loop::ReadClock() - begun_ns, kLongWait_ns / 2);
+}
+
+// The peer takes everything and says nothing: only the loop itself can find that there is room again.
+TEST_P(LoopTest, DrainedIsToldWithoutSomethingElseHappening) {
+  constexpr int64_t kLongWait_ns = 10'000 * kMillisecond_ns;
+  const std::string large(200'000, 'l');
+  const std::string small(1'000, 's');
+  for (const bool until_refused : {false, true}) {
+    const int fd = ConnectOutside(peer);
+    server->ends.clear();
+    ASSERT_TRUE(Until([&] { return server->ends.size() == 1; }));
+    End* served = server->ends[0].get();
+    if (until_refused) {
+      while (loop->Send(served->id, Bytes(small))) {
+      }
+    } else {
+      ASSERT_TRUE(loop->Send(served->id, Bytes(large)));
+      ASSERT_TRUE(loop->Send(served->id, Bytes(small)));
+      if (loop->QueuedBytes(served->id) == 0) {
+        served->drains = 1;  // the kernel had room for it all
+      }
+    }
+    std::thread reader([fd] {
+      std::vector<char> bytes(65'536);
+      while (recv(fd, bytes.data(), bytes.size(), 0) > 0) {
+      }
+      close(fd);
+    });
+    const int64_t begun_ns = Loop::ReadClock();
+    for (int turn = 0; turn < 100 && served->drains == 0; ++turn) {
+      loop->RunOnce(kLongWait_ns);
+    }
+    EXPECT_EQ(served->drains, 1);
+    EXPECT_LT(Loop::ReadClock() - begun_ns, kLongWait_ns / 2);
+    loop->Close(served->id);
+    reader.join();
+  }
 }
 
 TEST_P(LoopTest, AtTheDescriptorLimitConnectionsAreTurnedAwayWithoutSpinning) {
