@@ -1,5 +1,5 @@
 // A developer's tool: drives real workers by hand, without agent and coordinator, and prints a line a second.
-//   worker_drive WORKER_PROGRAM BACKEND WORKERS CONNECTIONS RAMP_S HOLD_S RATE tcp|mcp SOURCES ENDPOINT...
+//   worker_drive WORKER_PROGRAM BACKEND WORKERS CONNECTIONS RAMP_S HOLD_S RATE tcp|mcp|http SOURCES ENDPOINT...
 // BACKEND: auto, io_uring or epoll. RATE: requests a second in all; 0: closed model without a pause, which asks for all
 // there is. SOURCES: how many of 127.0.0.2, 127.0.0.3, ... to bind; 0: the kernel chooses.
 #include <cstdio>
@@ -61,7 +61,12 @@ v1::WorkerPlan PlanOf(int argc, char** argv, uint32_t workers) {
   requests->set_model(rate > 0 ? v1::REQUEST_MODEL_OPEN : v1::REQUEST_MODEL_CLOSED);
   if (rate > 0) requests->set_rate_scope(v1::RATE_SCOPE_TOTAL);
   requests->set_rate_per_s(rate);
-  plan.set_protocol(std::string(argv[8]) == "mcp" ? v1::PROTOCOL_MCP_TCP : v1::PROTOCOL_TCP);
+  const std::string protocol = argv[8];
+  plan.set_protocol(protocol == "mcp"    ? v1::PROTOCOL_MCP_TCP
+                    : protocol == "http" ? v1::PROTOCOL_HTTP
+                                         : v1::PROTOCOL_TCP);
+  plan.mutable_http()->set_method("GET");
+  plan.mutable_http()->set_path("/");
   for (int i = 0; i < std::atoi(argv[9]); ++i) {
     plan.mutable_load()->add_source_addresses("127.0.0." + std::to_string(i + 2));
   }
