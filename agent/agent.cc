@@ -71,7 +71,8 @@ class Agent::Impl {
     absl::StatusOr<std::unique_ptr<Supervisor>> supervisor =
         Supervisor::Create({.program = worker,
                             .log_folder = absl::StrCat(config_.state_folder, "/logs"),
-                            .backend = config_.worker_backend}, sink);
+                            .backend = config_.worker_backend},
+                           sink);
     if (!supervisor.ok()) return supervisor.status();
     supervisor_ = *std::move(supervisor);
     absl::StatusOr<std::unique_ptr<Deployer>> deployer =

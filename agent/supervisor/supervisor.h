@@ -23,8 +23,8 @@ namespace loadstar::agent {
 class Supervisor {
  public:
   struct Options {
-    std::string program;     // loadstar-worker, absolute
-    std::string log_folder;  // created when missing
+    std::string program;           // loadstar-worker, absolute
+    std::string log_folder;        // created when missing
     std::string backend = "auto";  // of the workers' loops, as net::Loop::Create takes it
     uint64_t log_max_bytes = 4u << 20;
     size_t logs_kept = 64;

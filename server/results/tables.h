@@ -18,7 +18,8 @@ struct Table {
 // connections.csv: one row a second. `closed` counts every established connection that ended, by us or otherwise; so
 //   opened - closed, summed, is what is established. `failed` counts connects that never got there.
 // latency.csv: one row a second. `requests` counts the answers; percentiles are of answers and of requests that were
-//   given up together, by the second in which that was. service_* counts from the actual send, lag_* is the generator's own delay.
+//   given up together, by the second in which that was. service_* counts from the actual send, lag_* is the generator's
+//   own delay.
 // node-metrics.csv: one row a node and second. workers_*: what the workers saw of the node (requests: answers; errors:
 // failed
 //   connects, lost connections and failed requests together); node_*: what its own /metrics said.

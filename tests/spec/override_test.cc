@@ -96,7 +96,8 @@ TEST(Override, ProblemsNameTheOption) {
        "--set load.connections.to: load.connections.to: load.connections is a list, not a mapping"},
       {{"name.first", "5"}, "--set name.first: name.first: name is a value, not a mapping"},
       {{"target.protocol", "tpc"},
-       "--set target.protocol: target.protocol: unknown protocol \"tpc\"; known: tcp, mcp-tcp, http, mcp-http. Did you mean \"tcp\"?"},
+       "--set target.protocol: target.protocol: unknown protocol \"tpc\"; known: tcp, mcp-tcp, http, mcp-http. Did you "
+       "mean \"tcp\"?"},
       {{"load.seed", ""}, "--set load.seed: load.seed: there is nothing there to take out"},
       {{"load.agents", "[a"},
        "--set load.agents: load.agents: a key is no plain text, or a bracket is not closed. Write keys as text, and "
