@@ -189,6 +189,22 @@ TEST_F(AgentTest, DeploymentThatTheCoordinatorDoesNotNameIsTornDown) {
   EXPECT_EQ(teardowns[0].command_id, "");
 }
 
+TEST_F(AgentTest, WorkersAreToldTheEndpointsAsTheTestNamesThemAndItsHttpSettings) {
+  Connect();
+  v1::Command command = Prepare(1);
+  v1::TargetSpec* target = command.mutable_prepare_run()->mutable_test()->mutable_target();
+  target->add_endpoints("node.test:1");
+  target->set_protocol(v1::PROTOCOL_HTTP);
+  target->mutable_http()->set_path("/x");
+  const auto plans = All<SendToWorker>(Command(command));
+  ASSERT_EQ(plans.size(), 1u);
+  const v1::WorkerPlan& plan = plans[0].message.plan();
+  EXPECT_EQ(plan.endpoints(0), "127.0.0.1:1");
+  ASSERT_EQ(plan.endpoint_names_size(), 1);
+  EXPECT_EQ(plan.endpoint_names(0), "node.test:1");
+  EXPECT_EQ(plan.http().path(), "/x");
+}
+
 TEST_F(AgentTest, PreparationSpawnsItsWorkersWithTheirPartOfThePlan) {
   Connect();
   const auto actions = Command(Prepare(2));
