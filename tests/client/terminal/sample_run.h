@@ -70,7 +70,7 @@ inline v1::Snapshot SampleSnapshot(uint32_t second) {
   node1->mutable_counters()->set_requests_answered(9'995);
   histogram.ToProto(node1->mutable_latency());
   auto* own = snapshot.add_nodes();
-  own->set_node("four-nodes/node1");
+  own->set_node("node1");
   own->set_reachable(true);
   own->set_connections(37'499);
   return snapshot;
