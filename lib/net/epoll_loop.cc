@@ -14,8 +14,6 @@
 namespace loadstar::net {
 namespace {
 
-constexpr size_t kDiscardAtClose = 1024 * 1024;
-
 constexpr uint32_t kEverything = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 
 }  // namespace
@@ -124,20 +122,11 @@ void EpollLoop::Close(SocketId id) {
       (void)send(socket.fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     }
     if (socket.readable) {
-      // close() with unread bytes would send RST, and that may take our last bytes away from the peer.
-      // MSG_TRUNC discards without a buffer; the loop's own may be in the caller's hands.
-      (void)recv(socket.fd, nullptr, kDiscardAtClose, MSG_DONTWAIT | MSG_TRUNC);
+      DiscardUnread(socket.fd);
     }
   }
   CloseDescriptor(&socket, false);
   Free(id);
-}
-
-void EpollLoop::Reset(SocketId id) {
-  if (IsOpen(id)) {
-    CloseDescriptor(&sockets_[id], true);
-    Free(id);
-  }
 }
 
 void EpollLoop::FinishSending(SocketId id) {

@@ -28,7 +28,6 @@ class EpollLoop final : public SocketLoop {
   size_t QueuedBytes(SocketId id) const override;
   void ResumeReceive(SocketId id) override;
   void Close(SocketId id) override;
-  void Reset(SocketId id) override;
   void FinishSending(SocketId id) override;
 
  private:

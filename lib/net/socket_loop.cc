@@ -20,6 +20,8 @@ namespace {
 // clients can cost it.
 constexpr int kTurnAwayBatch = 64;
 
+constexpr size_t kDiscardAtClose = 1024 * 1024;
+
 // Errors of connect() that are this host's lack of something, and so a refusal of the call: trying the next peer would
 // not help. All others are an answer about the path or the peer.
 bool IsLocalShortage(int error) {
@@ -103,6 +105,11 @@ void SocketLoop::CloseWithReset(int fd) {
   const linger hard{.l_onoff = 1, .l_linger = 0};
   (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
   close(fd);
+}
+
+void SocketLoop::DiscardUnread(int fd) {
+  // MSG_TRUNC discards without a buffer; the loop's own may be in the caller's hands.
+  (void)recv(fd, nullptr, kDiscardAtClose, MSG_DONTWAIT | MSG_TRUNC);
 }
 
 // --- slots ---
@@ -301,6 +308,13 @@ absl::StatusOr<Address> SocketLoop::LocalAddress(SocketId id) const {
 void SocketLoop::PauseReceive(SocketId id) {
   if (IsOpen(id)) {
     sockets_[id].paused = true;
+  }
+}
+
+void SocketLoop::Reset(SocketId id) {
+  if (IsOpen(id)) {
+    CloseDescriptor(&sockets_[id], true);
+    Free(id);
   }
 }
 

@@ -32,6 +32,7 @@ class SocketLoop : public Loop {
   absl::StatusOr<SocketId> Adopt(int fd, SocketHandler* handler, uint64_t tag) final;
   absl::StatusOr<Address> LocalAddress(SocketId id) const final;
   void PauseReceive(SocketId id) final;
+  void Reset(SocketId id) final;
   void SetTickHandler(TickHandler* handler) final { tick_handler_ = handler; }
   void RunOnce(int64_t max_wait_ns) final;
 
@@ -112,6 +113,8 @@ class SocketLoop : public Loop {
   static AcceptError Classify(int error);
   static int SocketError(int fd);
   static void CloseWithReset(int fd);
+  // Before an orderly close: unread bytes would make RST of it, and that may take our last bytes away from the peer.
+  static void DiscardUnread(int fd);
 
   const LoopOptions options_;
   TickHandler* tick_handler_ = nullptr;

@@ -18,8 +18,6 @@
 namespace loadstar::net {
 namespace {
 
-constexpr size_t kDiscardAtClose = 1024 * 1024;
-
 // More than this is not copied through the turn's list: it goes to the kernel as a send of its own that may wait.
 constexpr size_t kLargeSend = 32 * 1024;
 // What the turn's list keeps of its memory from one turn to the next.
@@ -405,8 +403,7 @@ void UringLoop::Close(SocketId id) {
       const Outgoing& outgoing = outgoing_[socket.turn_send];
       (void)send(socket.fd, &outgoing_bytes_[outgoing.offset], outgoing.length, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
-    // Ending a connection with unread bytes would send RST, and that may take our last bytes away from the peer.
-    (void)recv(socket.fd, nullptr, kDiscardAtClose, MSG_DONTWAIT | MSG_TRUNC);
+    DiscardUnread(socket.fd);
   }
   std::erase_if(held_accepts_, [token = TokenOf(id)](const HeldAccept& held) {
     const bool mine = held.listener.Encode() == token.Encode();
@@ -417,13 +414,6 @@ void UringLoop::Close(SocketId id) {
   });
   CloseDescriptor(&socket, false);
   Free(id);
-}
-
-void UringLoop::Reset(SocketId id) {
-  if (IsOpen(id)) {
-    CloseDescriptor(&sockets_[id], true);
-    Free(id);
-  }
 }
 
 void UringLoop::CloseDescriptor(Socket* socket, bool reset) {
