@@ -11,7 +11,7 @@ nlohmann::ordered_json Convert(const Node& node) {
       return nullptr;
     case Node::Kind::kScalar: {
       if (!node.quoted) {
-        const auto value = nlohmann::ordered_json::parse(node.text, nullptr, false);
+        auto value = nlohmann::ordered_json::parse(node.text, nullptr, false);
         if (value.is_number() || value.is_boolean()) return value;
       }
       return node.text;

@@ -88,6 +88,7 @@ Parsed Parse(const v1::Document& document, const std::vector<Override>& override
   }
   if (report.empty()) return parsed;
   std::vector<std::string> labels;
+  labels.reserve(overrides.size());
   for (const Override& override : overrides) labels.push_back(LabelOf(override));
   parsed = Parsed{};
   parsed.problems = report.Finish(Clipped(document.file_name(), kMaxFileName), labels,

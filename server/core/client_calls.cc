@@ -82,6 +82,7 @@ absl::Status NotInSight(const v1::Deployment& seen) {
     nodes.push_back(node.node());
   }
   std::vector<std::string> parts;
+  parts.reserve(unseen.size());
   for (const auto& [agent, part] : unseen) {
     parts.push_back(
         absl::StrCat("agent ", agent, " (", absl::StrJoin(part.second, ", "), ") is out of reach", part.first));
@@ -156,7 +157,7 @@ absl::StatusOr<std::vector<std::string>> PlaceNodes(const v1::StackSpec& stack, 
 }
 
 std::string MakeRunId(const std::string& test, absl::Time now, const std::set<std::string>& taken) {
-  const std::string base = absl::StrCat(test, "-", absl::FormatTime("%Y%m%d-%H%M%S", now, absl::UTCTimeZone()));
+  std::string base = absl::StrCat(test, "-", absl::FormatTime("%Y%m%d-%H%M%S", now, absl::UTCTimeZone()));
   if (taken.count(base) == 0) return base;
   for (int i = 2;; ++i) {
     std::string id = absl::StrCat(base, "-", i);

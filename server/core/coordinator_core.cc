@@ -448,7 +448,9 @@ void CoordinatorCore::State::ForgetAgents(const Turn& turn) {
   if (turn.now < next_forget) return;
   next_forget = turn.now + kForgetBeat;
   std::vector<std::string> gone;
-  for (const auto& [name, agent] : agents.all()) {
+  for (const auto& entry : agents.all()) {
+    const std::string& name = entry.first;
+    const AgentEntry& agent = entry.second;
     const bool away = !agent.connected() && turn.now - agent.last_seen >= options.agent_forgotten_after &&
                       turn.now - agent.silent_since >= kForgetGrace;
     if (!away || commands.Pending(name, [](const v1::Command&) { return true; })) continue;
