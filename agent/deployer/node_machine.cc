@@ -13,7 +13,10 @@ int64_t ToNs(bool present, const google::protobuf::Duration& duration, int64_t o
   return present ? duration.seconds() * 1'000'000'000 + duration.nanos() : otherwise_ns;
 }
 
-std::string Seconds(int64_t ns) { return absl::StrCat(static_cast<double>(ns / 1'000'000) / 1e3, " s"); }
+std::string Seconds(int64_t ns) {
+  const int64_t ms = ns / 1'000'000;
+  return absl::StrCat(static_cast<double>(ms) / 1e3, " s");
+}
 
 }  // namespace
 

@@ -81,9 +81,7 @@ class Fetcher::Impl {
       return;
     }
     job->fd.Reset(socket(peer->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!job->fd) {
-      job->error = ErrnoText(errno);
-    } else if (connect(job->fd.get(), peer->get(), peer->length) != 0 && errno != EINPROGRESS) {
+    if (!job->fd || (connect(job->fd.get(), peer->get(), peer->length) != 0 && errno != EINPROGRESS)) {
       job->error = ErrnoText(errno);
     }
   }

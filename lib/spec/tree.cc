@@ -1,8 +1,7 @@
 #include "lib/spec/tree.h"
 
 #include <yaml-cpp/eventhandler.h>
-#include <yaml-cpp/exceptions.h>
-#include <yaml-cpp/parser.h>
+#include <yaml-cpp/yaml.h>
 
 #include <istream>
 #include <set>
