@@ -509,7 +509,7 @@ class Deployer::Impl {
     const std::string what =
         absl::StrCat(request.path.empty() ? "connect to " : "GET http://", request.address, request.path);
     const bool wants_answer = !request.path.empty();
-    fetcher_.Get(request, [this, checked, what, wants_answer](FetchResult result) mutable {
+    fetcher_.Get(request, [this, checked, what, wants_answer](const FetchResult& result) mutable {
       if (!result.error.empty()) {
         checked.error = absl::StrCat(what, ": ", result.error);
       } else if (wants_answer && result.status != 200) {
@@ -571,7 +571,7 @@ class Deployer::Impl {
   }
 
   absl::Status WriteOrLog(const Deployment& deployment) const {
-    const absl::Status status = Write(deployment);
+    absl::Status status = Write(deployment);
     if (!status.ok()) {
       spdlog::error("deployer: event=journal-not-written deployment={} reason=\"{}\"", deployment.name,
                     std::string(status.message()));

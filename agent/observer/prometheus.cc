@@ -72,7 +72,7 @@ struct Sums {
 };
 
 // Counters beyond 2^53 are not exact in this format in any case; beyond 2^64 they are nonsense.
-uint64_t ToCount(double value) { return value >= 1.8e19 ? UINT64_MAX : static_cast<uint64_t>(value + 0.5); }
+uint64_t ToCount(double value) { return value >= 1.8e19 ? UINT64_MAX : static_cast<uint64_t>(std::round(value)); }
 
 }  // namespace
 
