@@ -20,6 +20,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TIDY = "clang-tidy-14"
 LIMIT_S = 600
+# Enough that the libraries' headers are a small part of a batch, few enough that both cores have work to the end.
+FILES_TOGETHER = 8
 
 
 def run(*command):
@@ -79,14 +81,68 @@ class Key:
         return digest.hexdigest()
 
 
-def check(file, entry, build_dir):
-    """Returns clang-tidy's complaints, empty when there are none."""
-    result = subprocess.run([TIDY, "-p", str(build_dir), "--quiet", "--extra-arg=-Wno-unknown-warning-option", str(file)], cwd=ROOT, capture_output=True,
-                            text=True, timeout=LIMIT_S, check=False)
-    if result.returncode == 0:
-        return ""
-    return result.stdout.replace(str(ROOT) + "/", "") + "".join(
-        line + "\n" for line in result.stderr.splitlines() if "error" in line)
+def arguments_of(entry):
+    """The compiler's arguments without what names this one file: equal for files that may be checked together."""
+    words = shlex.split(entry["command"])
+    words = words[next(i for i, word in enumerate(words) if pathlib.Path(word).name in ("g++", "c++", "clang++")) + 1:]
+    kept, skip = [], False
+    for word in words:
+        if skip or word in ("-c", "-MD"):
+            skip = False
+        elif word in ("-o", "-MF", "-MT"):
+            skip = True
+        elif not word.endswith(entry["file"]):
+            kept.append(word)
+    return tuple(kept)
+
+
+class Batch:
+    """Files that are checked as one: most of clang-tidy's time goes into the libraries' headers, once for each of its runs.
+
+    Where they do not compile together (two of them use a name in an unnamed namespace, say), halves are tried, down to
+    single files.
+    """
+
+    def __init__(self, folder, files, arguments):
+        self.folder, self.files, self.arguments = folder, files, arguments
+
+    def run(self):
+        """Returns [(files, complaints)], where complaints are empty when all of the files are clean."""
+        if len(self.files) == 1:
+            unit = self.files[0]
+        else:
+            name = hashlib.sha256("\0".join(map(str, self.files)).encode()).hexdigest()[:16]
+            unit = self.folder / f"{name}.cc"
+            unit.write_text("".join(f'#include "{file}"\n' for file in self.files))
+        # Sources are headers of a batch.
+        command = [TIDY, "--quiet", "--extra-arg=-Wno-unknown-warning-option", "--checks=-bugprone-suspicious-include",
+                   r"--header-filter=/(lib|server|agent|client|target|tests)/[^ ]*\.(h|cc)$", str(unit), "--",
+                   *self.arguments]
+        try:
+            result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S * len(self.files),
+                                    check=False)
+        except subprocess.TimeoutExpired:
+            return [(self.files, f"took longer than {LIMIT_S * len(self.files)} s\n")]
+        if result.returncode == 0:
+            return [(self.files, "")]
+        if len(self.files) > 1 and "clang-diagnostic-error" in result.stdout:
+            half = len(self.files) // 2
+            return (Batch(self.folder, self.files[:half], self.arguments).run()
+                    + Batch(self.folder, self.files[half:], self.arguments).run())
+        complaints = result.stdout.replace(str(ROOT) + "/", "") + "".join(
+            line + "\n" for line in result.stderr.splitlines() if "error" in line)
+        return [(self.files, complaints)]
+
+
+def batches(todo, folder):
+    """Batches of files with equal arguments, in the order of their names."""
+    by_arguments = {}
+    for file, entry, _ in todo:
+        by_arguments.setdefault(arguments_of(entry), []).append(file)
+    for arguments, files in by_arguments.items():
+        files.sort()
+        for i in range(0, len(files), FILES_TOGETHER):
+            yield Batch(folder, files[i:i + FILES_TOGETHER], arguments)
 
 
 def main():
@@ -101,6 +157,8 @@ def main():
         sys.exit(f"tidy.py: {arguments.build_dir} is not configured; run cmake --preset release and build it first")
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "loadstar" / "tidy"
     cache.mkdir(parents=True, exist_ok=True)
+    folder = build_dir / "tidy"
+    folder.mkdir(exist_ok=True)
 
     key = Key(build_dir)
     wanted = {}
@@ -112,18 +170,18 @@ def main():
 
     bad = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        pending = {pool.submit(check, file, entry, build_dir): (file, name) for file, entry, name in todo}
-        for done in concurrent.futures.as_completed(pending):
-            file, name = pending[done]
-            try:
-                complaints = done.result()
-            except subprocess.TimeoutExpired:
-                complaints = f"took longer than {LIMIT_S} s\n"
-            if complaints:
-                bad += 1
-                print(f"{file.relative_to(ROOT)}:\n{complaints}", flush=True)
-            elif name:
-                (cache / name).touch()
+        for done in concurrent.futures.as_completed([pool.submit(batch.run) for batch in batches(todo, folder)]):
+            for files, complaints in done.result():
+                names = [str(file.relative_to(ROOT)) for file in files]
+                # A finding in a header may be any file's; else those are clean that it does not name.
+                blamed = [name for name in names if f"{name}:" in complaints] or (names if complaints else [])
+                if complaints:
+                    bad += len(blamed)
+                    print(f"{' '.join(blamed)}:\n{complaints}", flush=True)
+                in_header = any(".h:" in line and "error:" in line for line in complaints.splitlines())
+                for file, name in zip(files, names):
+                    if name not in blamed and not in_header and wanted[file][1]:
+                        (cache / wanted[file][1]).touch()
     forget_old(cache)
     if bad:
         sys.exit(f"clang-tidy: {bad} files with findings")

@@ -24,6 +24,7 @@ namespace loadstar::worker {
 // happens before exec. `descriptors` > 0 limits its descriptors. -1 when it cannot be started.
 inline pid_t StartProgram(const std::vector<std::string>& argv, int inherited_fd, rlim_t descriptors = 0) {
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   const pid_t pid = fork();
