@@ -9,7 +9,6 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -84,7 +83,8 @@ class ControlChannel final : public AgentLink, public net::SocketHandler {
     if (!status.ok()) Fail(std::string(status.message()));
   }
   void OnClosed(uint64_t /*tag*/, net::SocketId /*id*/, int error) override {
-    Fail(error == 0 ? "the agent closed the channel" : absl::StrCat("the channel broke: ", std::strerror(error)));
+    Fail(error == 0 ? "the agent closed the channel"
+                    : std::string(absl::ErrnoToStatus(error, "the channel broke").message()));
   }
 
  private:
@@ -190,7 +190,7 @@ int RunWorker(int control_fd, const std::string& backend) {
   SignalChannel signal_channel(engine->get());
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, signals) != 0 ||
       !(*loop)->Adopt(signals[0], &signal_channel, 0).ok()) {
-    spdlog::error("worker: ends=\"no channel for signals: {}\"", std::strerror(errno));
+    spdlog::error("worker: ends=\"{}\"", absl::ErrnoToStatus(errno, "no channel for signals").ToString());
     return kExitFailed;
   }
   signal_fd = signals[1];

@@ -23,7 +23,7 @@ void Say(const v1::WorkerToAgent& message) {
   agent::AppendFrame(message.SerializeAsString(), &frame);
   for (size_t done = 0; done < frame.size();) {
     const ssize_t wrote = write(g_fd, frame.data() + done, frame.size() - done);
-    if (wrote <= 0) exit(9);
+    if (wrote <= 0) _exit(9);
     done += static_cast<size_t>(wrote);
   }
 }
@@ -38,7 +38,7 @@ v1::AgentToWorker Hear() {
     }
     char buffer[4096];
     const ssize_t got = read(g_fd, buffer, sizeof buffer);
-    if (got <= 0) exit(0);  // the agent is gone
+    if (got <= 0) _exit(0);  // the agent is gone
     g_reader.Append({buffer, static_cast<size_t>(got)});
   }
 }

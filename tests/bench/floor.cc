@@ -12,10 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
 #include <string>
 #include <vector>
@@ -27,7 +27,8 @@ constexpr unsigned kBuffers = 4096;
 constexpr unsigned kBufferBytes = 1024;
 
 [[noreturn]] void Give(const char* what, int error) {
-  (void)std::fprintf(stderr, "http_floor: %s: %s\n", what, std::strerror(error));
+  errno = error;
+  (void)std::fprintf(stderr, "http_floor: %s: %m\n", what);
   std::exit(4);
 }
 

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <set>
@@ -672,7 +671,7 @@ class DescriptorLimit {
 int ConnectOutside(const Address& peer) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   EXPECT_GE(fd, 0);
-  EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&peer.storage), peer.length), 0) << std::strerror(errno);
+  EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&peer.storage), peer.length), 0) << "errno " << errno;
   return fd;
 }
 
@@ -755,7 +754,7 @@ TEST_P(LoopTest, AtTheDescriptorLimitConnectionsAreTurnedAwayWithoutSpinning) {
     const ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT);
     const int error = errno;
     if (n < 0) {
-      EXPECT_TRUE(error == EAGAIN || error == ECONNRESET) << std::strerror(error);
+      EXPECT_TRUE(error == EAGAIN || error == ECONNRESET) << "errno " << error;
     }
   }
   // While the listener waits, a turn really waits: no event keeps coming back.
@@ -856,7 +855,7 @@ TEST_P(LoopTest, ThousandsOfSocketsComeTalkAndGoAndTheirIdsAreDense) {
       clients.push_back(std::make_unique<End>(loop.get()));
       End* client = clients.back().get();
       client->on_connected = [client] { EXPECT_TRUE(client->loop->Send(client->id, Bytes("ping"))); };
-      ASSERT_TRUE(Connect(client)) << std::strerror(last_error);
+      ASSERT_TRUE(Connect(client)) << "errno " << last_error;
       EXPECT_LE(client->id, 2 * kPairs);
       ids.insert(client->id);
     }
