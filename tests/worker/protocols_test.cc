@@ -422,7 +422,7 @@ TEST(McpHttpTest, SessionOfInitializeIsInEveryLaterRequest) {
 
 TEST(McpHttpTest, AnswersMatchInAnyCut) {
   const std::string handshake = JsonAnswer(kInitializeBody) + kAccepted;
-  const auto expect = [&](const std::string& stream, Words words, bool close = false) {
+  const auto expect = [&](const std::string& stream, const Words& words, bool close = false) {
     auto protocol = Make(McpHttpPlan());
     for (size_t step = 1; step <= handshake.size() + stream.size(); ++step) {
       std::string greeting;
