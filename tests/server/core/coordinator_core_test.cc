@@ -139,7 +139,7 @@ class CoordinatorTest : public testing::Test {
   // A run on the given agents' sessions that is on: prepared, started, and at its start instant. Reports 1 and 2 used.
   std::string RunningOn(const std::vector<SessionId>& sessions) {
     const auto actions = Call(Test(100));
-    const std::string id = StartedRun(actions).run_id();
+    std::string id = StartedRun(actions).run_id();
     const auto prepares = Commands(actions);
     std::vector<Action> started;
     for (size_t i = 0; i < sessions.size(); ++i) {
