@@ -72,7 +72,8 @@ TEST(Fetcher, NoCallbackAfterStop) {
   const TestServer silent("127.0.0.1:26107", [&](os::Fd fd) { kept.push_back(std::move(fd)); });
   bool called = false;
   Fetcher fetcher;
-  fetcher.Get({.address = silent.address(), .path = "/", .timeout_ns = 1'000'000}, [&](FetchResult) { called = true; });
+  fetcher.Get({.address = silent.address(), .path = "/", .timeout_ns = 1'000'000},
+              [&](const FetchResult&) { called = true; });
   fetcher.Stop();
   const bool after_stop = called;
   poll(nullptr, 0, 20);

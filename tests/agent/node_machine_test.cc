@@ -268,8 +268,9 @@ TEST(NodeMachine, KeepsItsPromisesForAnyHistory) {
           }
           break;
         default:
-          d.now = random() % 3 == 0 || d.machine.NextTick() == INT64_MAX ? d.now + random() % 3'000 * kMs
-                                                                         : std::max(d.now, d.machine.NextTick());
+          d.now = random() % 3 == 0 || d.machine.NextTick() == INT64_MAX
+                      ? d.now + static_cast<int64_t>(random() % 3'000) * kMs
+                      : std::max(d.now, d.machine.NextTick());
           follow(d.machine.OnTick(d.now));
       }
       const NodeState state = d.machine.state();

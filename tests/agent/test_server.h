@@ -18,7 +18,7 @@ namespace loadstar::agent {
 // A listener on a loopback port that hands each accepted connection to a function, on its own thread.
 class TestServer {
  public:
-  TestServer(const std::string& address, std::function<void(os::Fd)> serve) : address_(address) {
+  TestServer(const std::string& address, const std::function<void(os::Fd)>& serve) : address_(address) {
     const auto resolved = os::Resolve(address);
     EXPECT_TRUE(resolved.ok()) << resolved.status();
     listener_.Reset(socket(resolved->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -29,7 +29,7 @@ constexpr unsigned kBufferBytes = 1024;
 [[noreturn]] void Give(const char* what, int error) {
   errno = error;
   (void)std::fprintf(stderr, "http_floor: %s: %m\n", what);
-  std::exit(4);
+  std::_Exit(4);
 }
 
 double Now() {

@@ -36,7 +36,7 @@ class AgainstCoordinator : public ::testing::Test {
     folder_.Write("smoke.yaml", kTestYaml);
     folder_.Write("stack.yaml", kStackYaml);
   }
-  Ended Run(std::vector<std::string> arguments) {
+  Ended Run(const std::vector<std::string>& arguments) {
     return RunProgram(arguments, {"LOADSTAR_COORDINATOR=" + coordinator_.address()}, folder_.path());
   }
   ProgramProcess::Options Options(std::vector<std::string> arguments) {

@@ -742,6 +742,7 @@ TEST_P(LoopTest, AtTheDescriptorLimitConnectionsAreTurnedAwayWithoutSpinning) {
   listener = Listen("127.0.0.1:0");
   peer = *loop->LocalAddress(listener);
   std::vector<int> outside;
+  outside.reserve(8);
   for (int i = 0; i < 8; ++i) {
     outside.push_back(ConnectOutside(peer));  // they wait in the backlog: the loop has not turned yet
   }
@@ -790,6 +791,7 @@ TEST_P(LoopTest, LastDescriptorIsUsedWithoutAFalseAlarm) {
 TEST_P(LoopTest, FullSocketTableTurnsConnectionsAwayToo) {
   Start(LoopOptions{.max_sockets = 3});
   std::vector<int> outside;
+  outside.reserve(5);
   for (int i = 0; i < 5; ++i) {
     outside.push_back(ConnectOutside(peer));
   }

@@ -81,6 +81,7 @@ TEST_F(WaitSetTest, OrdersOfManyThreadsArriveEachOnceAndInTheirOrder) {
   constexpr int kOrders = 1'000;
   OrderQueue<std::pair<int, int>> orders(&set_);
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int thread = 0; thread < kThreads; ++thread) {
     threads.emplace_back([&orders, thread] {
       for (int i = 0; i < kOrders; ++i) orders.Post({thread, i});

@@ -21,6 +21,7 @@ std::vector<StageOf> SmallStages() {
       *rc::gen::resize(6, rc::gen::nonEmpty(rc::gen::container<std::vector<std::pair<int64_t, uint64_t>>>(
                               rc::gen::pair(rc::gen::inRange<int64_t>(1, 60), rc::gen::inRange<uint64_t>(0, 80)))));
   std::vector<StageOf> result;
+  result.reserve(stages.size());
   for (const auto& [duration_ns, to] : stages) result.push_back({duration_ns, to});
   return result;
 }
@@ -45,6 +46,7 @@ int64_t NextChangeByLooking(const ConnectionProfile& profile, int64_t after_ns) 
 RC_GTEST_PROP(PlanProperty, WorkersSharesSumExactlyToTheProfileAtEveryInstant, ()) {
   std::vector<StageOf> stages;
   const int count = *rc::gen::inRange(1, 8);
+  stages.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) {
     stages.push_back({*rc::gen::inRange<int64_t>(1, 900'000'000'000), *rc::gen::inRange<uint64_t>(0, 100'000'001)});
   }

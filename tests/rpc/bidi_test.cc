@@ -35,20 +35,22 @@ v1::SessionResponse Reply(int64_t number, size_t padding = 0) {
 
 class Service final : public v1::AgentService::CallbackService {
  public:
-  std::function<bool(Server*, v1::SessionRequest)> on_message = [](Server*, v1::SessionRequest) { return true; };
+  std::function<bool(Server*, const v1::SessionRequest&)> on_message = [](Server*, const v1::SessionRequest&) {
+    return true;
+  };
   std::atomic<int> done{0};
   size_t queue_max = 64;
 
   grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>* Session(
       grpc::CallbackServerContext* context) override {
-    auto stream = Server::Start(
-        context,
-        {[this](Server& self, v1::SessionRequest request) { return on_message(&self, std::move(request)); },
-         [this] {
-           absl::MutexLock lock(&mutex_);
-           ++done;
-         }},
-        queue_max);
+    auto stream =
+        Server::Start(context,
+                      {[this](Server& self, const v1::SessionRequest& request) { return on_message(&self, request); },
+                       [this] {
+                         absl::MutexLock lock(&mutex_);
+                         ++done;
+                       }},
+                      queue_max);
     absl::MutexLock lock(&mutex_);
     streams_.push_back(stream);
     return stream->reactor();
@@ -81,14 +83,14 @@ class BidiTest : public ServerFixture<v1::AgentService, Service> {
 
 TEST_F(BidiTest, MessagesArriveInOrderBothWaysAndAnOrderlyCloseIsOk) {
   service_.queue_max = 2000;
-  service_.on_message = [](Server* server, v1::SessionRequest request) {
+  service_.on_message = [](Server* server, const v1::SessionRequest& request) {
     server->Send(Reply(request.heartbeat().sent_monotonic_ns()));
     return true;
   };
   std::vector<int64_t> got;
   grpc::Status status(grpc::StatusCode::UNKNOWN, "not done");
   absl::Notification all;
-  auto client = Dial({[&](v1::SessionResponse response) {
+  auto client = Dial({[&](const v1::SessionResponse& response) {
                         got.push_back(response.heartbeat_reply().agent_monotonic_ns());
                         if (got.size() == 1000) all.Notify();
                       },
@@ -107,7 +109,7 @@ TEST_F(BidiTest, MessagesArriveInOrderBothWaysAndAnOrderlyCloseIsOk) {
 }
 
 TEST_F(BidiTest, ServerClosesWithItsStatusAfterWhatIsQueued) {
-  service_.on_message = [](Server* server, v1::SessionRequest) {
+  service_.on_message = [](Server* server, const v1::SessionRequest&) {
     for (int i = 0; i < 10; ++i) server->Send(Reply(i));
     server->Close(ToGrpc(absl::AlreadyExistsError("another instance is connected")));
     EXPECT_FALSE(server->Send(Reply(99)));
@@ -115,7 +117,7 @@ TEST_F(BidiTest, ServerClosesWithItsStatusAfterWhatIsQueued) {
   };
   int got = 0;
   grpc::Status status;
-  auto client = Dial({[&](v1::SessionResponse) { ++got; }, [&](const grpc::Status& s) { status = s; }});
+  auto client = Dial({[&](const v1::SessionResponse&) { ++got; }, [&](const grpc::Status& s) { status = s; }});
   client->Send(Beat(1));
   ASSERT_TRUE(client->Wait(kSoon));
   EXPECT_EQ(got, 10);
@@ -124,7 +126,7 @@ TEST_F(BidiTest, ServerClosesWithItsStatusAfterWhatIsQueued) {
 
 TEST_F(BidiTest, ClientCancelEndsBothEnds) {
   grpc::Status status;
-  auto client = Dial({[](v1::SessionResponse) {}, [&](const grpc::Status& s) { status = s; }});
+  auto client = Dial({[](const v1::SessionResponse&) {}, [&](const grpc::Status& s) { status = s; }});
   client->Send(Beat(1));
   auto server = service_.WaitForStream();
   ASSERT_NE(server, nullptr);
@@ -140,9 +142,9 @@ TEST_F(BidiTest, ClientCancelEndsBothEnds) {
 
 // A peer that does not read leaves a write pending for ever: the bounded queue ends the call.
 TEST_F(BidiTest, AServerThatDoesNotReadFillsTheClientsQueueWhichEndsTheCall) {
-  service_.on_message = [](Server*, v1::SessionRequest) { return false; };
+  service_.on_message = [](Server*, const v1::SessionRequest&) { return false; };
   grpc::Status status;
-  auto client = Dial({[](v1::SessionResponse) {}, [&](const grpc::Status& s) { status = s; }}, 16);
+  auto client = Dial({[](const v1::SessionResponse&) {}, [&](const grpc::Status& s) { status = s; }}, 16);
   // A queue that fills before the call has reached the server ends a call that the server never sees.
   ASSERT_TRUE(client->Send(Beat(0)));
   ASSERT_NE(service_.WaitForStream(), nullptr);
@@ -160,7 +162,7 @@ TEST_F(BidiTest, AServerThatDoesNotReadFillsTheClientsQueueWhichEndsTheCall) {
 
 TEST_F(BidiTest, AClientThatDoesNotReadIsSeenByThePendingWriteAndCanBeCancelled) {
   absl::Notification hold;
-  auto client = Dial({[&](v1::SessionResponse) { hold.WaitForNotification(); }, [](const grpc::Status&) {}});
+  auto client = Dial({[&](const v1::SessionResponse&) { hold.WaitForNotification(); }, [](const grpc::Status&) {}});
   client->Send(Beat(1));
   auto server = service_.WaitForStream();
   ASSERT_NE(server, nullptr);
@@ -182,12 +184,12 @@ TEST_F(BidiTest, AClientThatDoesNotReadIsSeenByThePendingWriteAndCanBeCancelled)
 
 TEST_F(BidiTest, PausedReadingGoesOnAfterResume) {
   std::atomic<int> got{0};
-  service_.on_message = [&](Server* server, v1::SessionRequest) {
+  service_.on_message = [&](Server* server, const v1::SessionRequest&) {
     if (++got == 3) server->Send(Reply(3));
     return false;
   };
   absl::Notification third;
-  auto client = Dial({[&](v1::SessionResponse) { third.Notify(); }, [](const grpc::Status&) {}});
+  auto client = Dial({[&](const v1::SessionResponse&) { third.Notify(); }, [](const grpc::Status&) {}});
   for (int i = 0; i < 3; ++i) client->Send(Beat(i));
   auto server = service_.WaitForStream();
   ASSERT_NE(server, nullptr);
@@ -200,7 +202,7 @@ TEST_F(BidiTest, PausedReadingGoesOnAfterResume) {
 TEST_F(BidiTest, ServerShutdownIsBoundedWhileStreamsAreOpen) {
   std::vector<std::shared_ptr<Client>> clients;
   for (int i = 0; i < 20; ++i) {
-    clients.push_back(Dial({[](v1::SessionResponse) {}, [](const grpc::Status&) {}}));
+    clients.push_back(Dial({[](const v1::SessionResponse&) {}, [](const grpc::Status&) {}}));
     clients.back()->Send(Beat(1));
   }
   ASSERT_NE(service_.WaitForStream(), nullptr);
@@ -212,7 +214,7 @@ TEST_F(BidiTest, NobodyListeningEndsTheCallAsUnavailable) {
   server_->Shutdown();
   server_.reset();
   grpc::Status status;
-  auto client = Dial({[](v1::SessionResponse) {}, [&](const grpc::Status& s) { status = s; }});
+  auto client = Dial({[](const v1::SessionResponse&) {}, [&](const grpc::Status& s) { status = s; }});
   client->Send(Beat(1));
   ASSERT_TRUE(client->Wait(kSoon));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);

@@ -27,7 +27,7 @@ class Service final : public v1::CoordinatorService::CallbackService {
  public:
   std::function<void(std::shared_ptr<Call>)> on_get = [](const std::shared_ptr<Call>&) {};
   Writer::Source source;
-  Writer::Executor executor = [](std::function<void()> task) {
+  Writer::Executor executor = [](const std::function<void()>& task) {
     task();
     return true;
   };

@@ -51,6 +51,7 @@ class Program {
       arguments.insert(arguments.begin(), {"/usr/bin/prlimit", limit});
     }
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     if (posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) != 0) pid_ = 0;
@@ -180,6 +181,7 @@ TEST(Program, AcceptsAgainWithinSecondsAfterItRanOutOfDescriptors) {
   ASSERT_FALSE(address.empty());
   {
     std::vector<os::Fd> crowd;
+    crowd.reserve(300);
     for (int i = 0; i < 300; ++i) crowd.push_back(Connect(address));
     // Until nobody speaks to a newcomer any more.
     const absl::Time deadline = absl::Now() + absl::Seconds(10);

@@ -59,7 +59,7 @@ class FakeAgent {
     capacity->set_connections(100'000);
     capacity->set_binding_limit("memory");
     stream_ = SessionClient::Start([this](auto* context, auto* reactor) { stub_->async()->Session(context, reactor); },
-                                   {[this](v1::SessionResponse response) { OnMessage(response); },
+                                   {[this](const v1::SessionResponse& response) { OnMessage(response); },
                                     [this](const grpc::Status& s) { status_ = s; }});
     stream_->Send(hello);
   }
@@ -353,7 +353,7 @@ TEST_F(ServiceTest, ASessionWithoutAProperHelloIsEnded) {
   auto stub = v1::AgentService::NewStub(rpc::MakeChannel(address_));
   const auto dial = [&](grpc::Status* status) {
     return SessionClient::Start([&](auto* context, auto* reactor) { stub->async()->Session(context, reactor); },
-                                {[](v1::SessionResponse) {}, [status](const grpc::Status& s) { *status = s; }});
+                                {[](const v1::SessionResponse&) {}, [status](const grpc::Status& s) { *status = s; }});
   };
   grpc::Status status;
   auto rude = dial(&status);

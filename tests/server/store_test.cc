@@ -310,6 +310,7 @@ TEST_F(StoreTest, AFileOfTheFirstVersionIsBroughtUp) {
 
 TEST_F(StoreTest, RunsAreListedNewestFirstPageByPage) {
   std::vector<Action> batch;
+  batch.reserve(25);
   for (int i = 0; i < 25; ++i) {
     batch.push_back(PutRun{MakeRun("run-" + std::to_string(i), v1::RUN_STATE_FINISHED, 1000 + i / 2), ""});
   }

@@ -11,6 +11,7 @@ using ::testing::HasSubstr;
 std::variant<Options, int> Parse(std::vector<std::string> words) {
   words.insert(words.begin(), "loadstar-target");
   std::vector<const char*> argv;
+  argv.reserve(words.size());
   for (const std::string& word : words) {
     argv.push_back(word.c_str());
   }

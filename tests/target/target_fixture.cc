@@ -131,7 +131,7 @@ std::unique_ptr<Target> Target::Start(std::vector<std::string> arguments, int de
   return target;
 }
 
-Ended Target::RunToEnd(std::vector<std::string> arguments) {
+Ended Target::RunToEnd(const std::vector<std::string>& arguments) {
   Target target;
   EXPECT_TRUE(target.Spawn(arguments, 0));
   const std::optional<os::Exit> exit = target.WaitForEnd();
@@ -154,7 +154,7 @@ bool Target::Spawn(const std::vector<std::string>& arguments, int descriptors) {
     options.arguments.insert(options.arguments.begin(), {"--nofile=" + limit + ":" + limit, program});
   }
   for (const char* name : {"ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"}) {
-    if (const char* value = std::getenv(name)) {
+    if (const char* value = std::getenv(name)) {  // NOLINT(concurrency-mt-unsafe): nobody changes the environment
       options.environment.push_back(std::string(name) + "=" + value);
     }
   }

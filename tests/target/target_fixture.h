@@ -60,7 +60,7 @@ class Target {
   // Starts it on ports of its own and waits until it is ready. `descriptors`: its limit, 0 for the inherited one.
   static std::unique_ptr<Target> Start(std::vector<std::string> arguments = {}, int descriptors = 0);
   // Starts it with exactly these arguments and waits for its end.
-  static Ended RunToEnd(std::vector<std::string> arguments);
+  static Ended RunToEnd(const std::vector<std::string>& arguments);
   ~Target();
 
   const std::string& listen() const { return listen_; }

@@ -13,6 +13,7 @@ using ::testing::HasSubstr;
 
 std::vector<std::string> Texts(const std::vector<Line>& lines) {
   std::vector<std::string> texts;
+  texts.reserve(lines.size());
   for (const Line& line : lines) {
     texts.push_back(line.text());
   }
