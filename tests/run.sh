@@ -195,9 +195,9 @@ stage_tsan() {
   configure_and_build tsan 3000 "${targets[@]}" loadstar-worker loadstar-target || return 1
   local program status=0
   # Not its own handler of SIGSEGV: tests crash a worker on purpose, and look at how it ended.
-  local options=suppressions=$root/tests/tsan.supp:halt_on_error=1:handle_segv=0:handle_abort=0
+  local tsan_options=suppressions=$root/tests/tsan.supp:halt_on_error=1:handle_segv=0:handle_abort=0
   for program in "${targets[@]}"; do
-    quietly "tsan-$program" 400 env TSAN_OPTIONS="$options" \
+    quietly "tsan-$program" 400 env TSAN_OPTIONS="$tsan_options" \
       "${fixed_layout[@]}" "build/tsan/tests/$program" || { echo "not passed under ThreadSanitizer: $program"; status=1; }
   done
   [ "$status" -eq 0 ] && echo "${#targets[@]} test programs passed: ${targets[*]}"

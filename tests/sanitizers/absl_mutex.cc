@@ -1,5 +1,5 @@
-// Debian's Abseil is built without ThreadSanitizer, which therefore does not see its locks: every pair of accesses that a
-// Mutex orders would be a race to it. In the tsan preset the linker puts these in front of the library's functions
+// Debian's Abseil is built without ThreadSanitizer, which therefore does not see its locks: every pair of accesses that
+// a Mutex orders would be a race to it. In the tsan preset the linker puts these in front of the library's functions
 // (--wrap, see CMakeLists.txt); they tell what is locked, as Abseil's own code does in an instrumented build
 // (sanitizer/tsan_interface.h).
 //
@@ -40,11 +40,11 @@ void __wrap__ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE(Mutex* mutex, cons
 }
 
 bool __real__ZN4absl7debian35Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE(Mutex* mutex,
-                                                                                    const Condition& condition,
-                                                                                    Duration timeout);
+                                                                                     const Condition& condition,
+                                                                                     Duration timeout);
 bool __wrap__ZN4absl7debian35Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE(Mutex* mutex,
-                                                                                    const Condition& condition,
-                                                                                    Duration timeout) {
+                                                                                     const Condition& condition,
+                                                                                     Duration timeout) {
   __tsan_mutex_pre_unlock(mutex, 0);
   __tsan_mutex_post_unlock(mutex, 0);
   __tsan_mutex_pre_lock(mutex, 0);
@@ -75,7 +75,7 @@ void __wrap__ZNK4absl7debian312Notification19WaitForNotificationEv(Notification*
 bool __real__ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE(
     const Notification* notification, Duration timeout);
 bool __wrap__ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE(Notification* notification,
-                                                                                          Duration timeout) {
+                                                                                           Duration timeout) {
   const bool notified =
       __real__ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE(notification, timeout);
   if (notified) __tsan_acquire(notification);
