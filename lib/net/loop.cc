@@ -1,5 +1,7 @@
 #include "lib/net/loop.h"
 
+#include <sys/prctl.h>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "lib/net/epoll_loop.h"
@@ -13,6 +15,8 @@ absl::StatusOr<std::unique_ptr<Loop>> Loop::Create(const LoopOptions& options, s
     return absl::InvalidArgumentError(absl::StrCat("loop: max_sockets=", options.max_sockets, " receive_buffer=",
                                                    options.receive_buffer, ": both must be positive"));
   }
+  // Fails nowhere that the loop runs; without it waits are 50 us less exact.
+  (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
   if (backend == "io_uring") {
     return UringLoop::Create(options);
   }

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -24,7 +25,14 @@ constexpr size_t kLargeSend = 32 * 1024;
 constexpr size_t kOutgoingKept = 1024 * 1024;
 
 // Names of linux/io_uring.h that liburing 2.3 does not have yet.
-constexpr uint16_t kBufferRingIncremental = 2;  // IOU_PBUF_RING_INC, Linux 6.12
+constexpr uint16_t kBufferRingIncremental = 2;       // IOU_PBUF_RING_INC, Linux 6.12
+constexpr unsigned kFeatureMinimumWait = 1U << 15U;  // IORING_FEAT_MIN_TIMEOUT, Linux 6.12
+
+int64_t ThreadCpu_ns() {
+  timespec time{};
+  (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
 
 }  // namespace
 
@@ -84,6 +92,10 @@ absl::Status UringLoop::Start() {
                                IORING_FEAT_CQE_SKIP | IORING_FEAT_FAST_POLL;
   if ((params.features & kNeeded) != kNeeded) {
     return absl::UnimplementedError("the kernel's io_uring is too old (before 5.17)");
+  }
+  can_batch_ = (params.features & kFeatureMinimumWait) != 0;
+  if (!can_batch_) {
+    absl::StrAppend(&reason_, reason_.empty() ? "" : "; ", "the kernel has no minimum wait (before 6.12)");
   }
   // Entries are used in the order of their places.
   for (unsigned i = 0; i < *ring_.sq.kring_entries; ++i) {
@@ -209,7 +221,7 @@ io_uring_sqe* UringLoop::NextEntry() {
   return entry;
 }
 
-void UringLoop::Enter(int64_t wait_ns) {
+void UringLoop::Enter(int64_t wait_ns, bool batch) {
   constexpr int64_t kSecond_ns = 1'000'000'000;
   constexpr int64_t kLongest_ns = 3600 * kSecond_ns;  // an idle loop wakes once an hour
   io_uring_sq& queue = ring_.sq;
@@ -228,8 +240,14 @@ void UringLoop::Enter(int64_t wait_ns) {
     __kernel_timespec timeout{.tv_sec = bounded / kSecond_ns, .tv_nsec = bounded % kSecond_ns};
     io_uring_getevents_arg argument{};
     argument.ts = reinterpret_cast<uint64_t>(&timeout);
+    unsigned completions = 1;
+    if (batch && can_batch_) {
+      // As long as this it waits for that many; then one is enough. liburing 2.3 does not name the field yet.
+      completions = BatchWait::kCompletions;
+      argument.pad = static_cast<uint32_t>(std::min(wait_ns, BatchWait::kLongest_ns) / 1000);
+    }
     // ETIME and EINTR: a turn without completions. Other errors leave entries in the queue for the next call.
-    (void)io_uring_enter2(fd, to_submit, 1, enter_flags_ | IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+    (void)io_uring_enter2(fd, to_submit, completions, enter_flags_ | IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                           reinterpret_cast<sigset_t*>(&argument), sizeof(argument));
   }
 }
@@ -568,9 +586,13 @@ void UringLoop::FreeLateSend(uint32_t place) {
 
 void UringLoop::Turn(int64_t wait_ns) {
   PrepareSends();
-  Enter(std::exchange(sends_awaited_, false) ? 0 : wait_ns);
+  const bool batch = batch_wait_.waits() || options_.batching == LoopOptions::Batching::kAlways;
+  Enter(std::exchange(sends_awaited_, false) ? 0 : wait_ns, batch);
   ResolveSends();
   now_ns_ = ReadClock();
+  if (batch_wait_.WindowOver(now_ns_)) {
+    batch_wait_.CloseWindow(now_ns_, ThreadCpu_ns());
+  }
   const unsigned first = *ring_.cq.khead;
   const unsigned end = resolved_to_;
   for (unsigned place = first; place != end; ++place) {

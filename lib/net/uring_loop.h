@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/net/batch_wait.h"
 #include "lib/net/socket_loop.h"
 
 namespace loadstar::net {
@@ -19,7 +20,7 @@ namespace loadstar::net {
 //
 // Sending. Bytes of a turn are gathered per socket (in `outgoing_`) and submitted together. Each send is tried at once
 // (MSG_DONTWAIT) and completes without a completion entry when it is taken whole, so that waiting for one completion
-// means waiting for the peer. What the kernel had no room for goes on as a late send, which waits in the kernel with
+// means waiting for the peer, and a loop that is busy waits a moment for several (batch_wait.h). What the kernel had no room for goes on as a late send, which waits in the kernel with
 // its own copy of the bytes; what comes after it waits in the socket's queue. Long batches of callbacks submit in
 // between (kSendsPerSubmit), so that a send leaves soon after it was asked for.
 //
@@ -95,8 +96,8 @@ class UringLoop final : public SocketLoop {
   void ResumeListener(EventToken token) override;
 
   io_uring_sqe* NextEntry();
-  // Submits; with `wait_ns` >= 0 also waits for a completion and lets the kernel deliver.
-  void Enter(int64_t wait_ns);
+  // Submits; with `wait_ns` >= 0 also waits for a completion and lets the kernel deliver. `batch`: waits a moment for more.
+  void Enter(int64_t wait_ns, bool batch = false);
   void PrepareSends();
   void ResolveSends();
   void ResolveSend(uint32_t place, int result);
@@ -130,6 +131,8 @@ class UringLoop final : public SocketLoop {
   int ring_fd_ = -1;
   unsigned enter_flags_ = 0;
   std::string reason_;
+  bool can_batch_ = false;
+  BatchWait batch_wait_;
   Buffers buffers_;
   // Peers of connects that wait for submission, by place in the submission queue: the kernel reads them then.
   std::unique_ptr<sockaddr_in6[]> peers_;

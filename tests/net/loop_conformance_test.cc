@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <set>
 #include <string>
 #include <thread>
@@ -112,12 +113,20 @@ struct Server : SocketHandler {
   std::vector<std::unique_ptr<End>> ends;
 };
 
-class LoopTest : public ::testing::TestWithParam<const char*> {
+struct Backend {
+  const char* name;
+  const char* backend;
+  LoopOptions::Batching batching = LoopOptions::Batching::kWhenBusy;
+};
+void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
+
+class LoopTest : public ::testing::TestWithParam<Backend> {
  protected:
   void SetUp() override { Start(LoopOptions{}); }
 
-  void Start(const LoopOptions& options) {
-    absl::StatusOr<std::unique_ptr<Loop>> made = Loop::Create(options, GetParam());
+  void Start(LoopOptions options) {
+    options.batching = GetParam().batching;
+    absl::StatusOr<std::unique_ptr<Loop>> made = Loop::Create(options, GetParam().backend);
     ASSERT_TRUE(made.ok()) << made.status();
     loop = std::move(*made);
     server = std::make_unique<Server>(loop.get());
@@ -164,8 +173,11 @@ class LoopTest : public ::testing::TestWithParam<const char*> {
   int last_error = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, LoopTest, ::testing::Values("io_uring", "epoll"),
-                         [](const auto& backend) { return std::string(backend.param); });
+INSTANTIATE_TEST_SUITE_P(Backends, LoopTest,
+                         ::testing::Values(Backend{"io_uring", "io_uring"},
+                                           Backend{"io_uring_batching", "io_uring", LoopOptions::Batching::kAlways},
+                                           Backend{"epoll", "epoll"}),
+                         [](const auto& backend) { return std::string(backend.param.name); });
 
 // --- connecting ---
 
