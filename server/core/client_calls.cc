@@ -34,6 +34,22 @@ std::string Numeric(const std::string& address) {
   return address;
 }
 
+// What of the target is on the candidate's host. Loopback is, wherever that is.
+void CountTargetHere(const ResolvedTarget& target, const AgentTable& agents, Candidate* candidate) {
+  for (size_t i = 0; i < target.endpoints.size(); ++i) {
+    bool here = absl::StartsWith(target.endpoints[i], "127.") || absl::StartsWith(target.endpoints[i], "[::1]");
+    if (i < target.deployed.size()) {
+      const ResolvedTarget::Node& node = target.deployed[i];
+      const AgentEntry* runs_it = agents.Find(node.agent);
+      const bool same_host =
+          runs_it != nullptr && !candidate->host.empty() && runs_it->hello.host().hostname() == candidate->host;
+      here = node.agent == candidate->name || same_host;
+      if (here && node.is_reference) candidate->node_processes_here += node.processes;
+    }
+    if (here) ++candidate->endpoints_here;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std::vector<std::string>& literal,
@@ -65,9 +81,12 @@ absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std
                                      absl::StrJoin(bad, ", "), "; take it down with: loadstar teardown ", stack,
                                      " and bring it up again with: loadstar deploy ", stack));
   }
+  std::map<std::string, std::string> agent_of;
+  for (const v1::NodeStatus& node : deployment.nodes()) agent_of[node.node()] = node.agent();
   for (const v1::NodeSpec& node : deployment.stack().nodes()) {
     target.endpoints.push_back(Numeric(node.listen_address()));
     target.nodes.push_back(node.name());
+    target.deployed.push_back({agent_of[node.name()], std::max<uint32_t>(node.processes(), 1), node.command().empty()});
   }
   target.observers = found->second->Agents();
   return target;
@@ -95,15 +114,14 @@ absl::Status NotInSight(const v1::Deployment& seen) {
           seen.name(), " and bring it up again with: loadstar deploy ", seen.name()));
 }
 
-absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test,
-                                                      const std::vector<std::string>& endpoints,
+absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test, const ResolvedTarget& target,
                                                       const AgentTable& agents, const Runs& runs) {
   std::set<std::string> names(test.load().agents().begin(), test.load().agents().end());
   if (names.empty()) {
     for (std::string& name : agents.ConnectedNames()) names.insert(std::move(name));
     if (names.empty()) return NoAgent();
   }
-  const std::set<std::string> wanted(endpoints.begin(), endpoints.end());
+  const std::set<std::string> wanted(target.endpoints.begin(), target.endpoints.end());
   std::vector<Candidate> candidates;
   for (const std::string& name : names) {
     const AgentEntry* entry = agents.Find(name);
@@ -113,6 +131,7 @@ absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test,
     candidate.host = entry->hello.host().hostname();
     candidate.cores = std::max<uint32_t>(entry->hello.host().cores(), 1);
     candidate.capacity = entry->hello.capacity();
+    CountTargetHere(target, agents, &candidate);
     for (const auto& [id, run] : runs) {
       if (!run->Wants(name)) continue;
       uint32_t workers = 0;

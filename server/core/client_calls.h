@@ -20,8 +20,14 @@ using Deployments = std::map<std::string, std::unique_ptr<DeploymentMachine>>;
 
 // The target of a test as endpoints, or why there are none.
 struct ResolvedTarget {
+  struct Node {
+    std::string agent;
+    uint32_t processes = 1;
+    bool is_reference = true;  // loadstar-target
+  };
   std::vector<std::string> endpoints;
   std::vector<std::string> nodes;
+  std::vector<Node> deployed;          // by endpoint, where the target is a deployment
   std::vector<std::string> observers;  // agents that run the nodes
 };
 absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std::vector<std::string>& literal,
@@ -31,8 +37,7 @@ absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std
 absl::Status NotInSight(const v1::Deployment& seen);
 
 // The agents that a test may use, with what their other runs hold of them; by name, or why there are none.
-absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test,
-                                                      const std::vector<std::string>& endpoints,
+absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test, const ResolvedTarget& target,
                                                       const AgentTable& agents, const Runs& runs);
 
 // The plan, or FAILED_PRECONDITION naming the limit.

@@ -342,7 +342,7 @@ absl::StatusOr<RunSetup> CoordinatorCore::State::SetUp(const v1::TestSpec& test,
   if (test.load().connections().empty()) return BadField("load.connections", "at least one stage is needed");
   absl::StatusOr<ResolvedTarget> target = ResolveTarget(test, endpoints, deployments, agents);
   if (!target.ok()) return target.status();
-  absl::StatusOr<std::vector<Candidate>> candidates = FindCandidates(test, target->endpoints, agents, runs);
+  absl::StatusOr<std::vector<Candidate>> candidates = FindCandidates(test, *target, agents, runs);
   if (!candidates.ok()) return candidates.status();
   absl::StatusOr<Plan> plan = PlanOrRefuse(test, target->endpoints, *candidates);
   if (!plan.ok()) return plan.status();

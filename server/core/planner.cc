@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,52 @@ uint64_t Less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 uint64_t SaturatingMultiply(uint64_t a, uint64_t b) {
   uint64_t product = 0;
   return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+// The most requests that the test can have in flight: what its pipelines allow, and with a schedule what becomes due
+// while one may wait for its answer.
+uint64_t MostInFlight(const v1::TestSpec& test, uint64_t peak) {
+  if (!test.load().has_requests()) return 0;
+  const v1::RequestsSpec& requests = test.load().requests();
+  const uint64_t places = SaturatingMultiply(peak, std::max<uint32_t>(requests.pipeline(), 1));
+  if (requests.model() != v1::REQUEST_MODEL_OPEN || !requests.has_timeout()) return places;
+  const double rate = requests.rate_scope() == v1::RATE_SCOPE_PER_CONNECTION
+                          ? requests.rate_per_s() * static_cast<double>(peak)
+                          : requests.rate_per_s();
+  const double timeout_s =
+      static_cast<double>(requests.timeout().seconds()) + static_cast<double>(requests.timeout().nanos()) / 1e9;
+  const double due = std::ceil(rate * timeout_s);
+  return due < static_cast<double>(places) ? static_cast<uint64_t>(due) : places;
+}
+
+// Rule 5: the capacity without the limit of socket memory, where that does not bind this test.
+v1::Capacity CapacityFor(const v1::Capacity& of_host, uint64_t in_flight) {
+  v1::Capacity capacity = of_host;
+  capacity.clear_limits();
+  for (const v1::CapacityLimit& limit : of_host.limits()) {
+    if (limit.name() != "tcp memory" || in_flight > limit.connections()) *capacity.add_limits() = limit;
+  }
+  if (capacity.limits_size() > 0 && capacity.limits_size() < of_host.limits_size()) {
+    capacity.set_connections(capacity.limits(0).connections());
+    capacity.set_binding_limit(capacity.limits(0).name());
+  }
+  return capacity;
+}
+
+// Rule 6.
+std::optional<v1::MemoryNeed> NeedOf(const Candidate& candidate, uint64_t connections, uint32_t workers,
+                                     size_t endpoints) {
+  if (!candidate.capacity.has_kernel_bytes_per_end()) return std::nullopt;
+  const uint64_t ends = connections + connections * candidate.endpoints_here / std::max<size_t>(endpoints, 1);
+  v1::MemoryNeed need;
+  need.set_connections(connections);
+  need.set_kernel_bytes(ends * candidate.capacity.kernel_bytes_per_end());
+  uint64_t user = workers * kProcessMemory + connections * kUserMemoryPerEnd;
+  if (candidate.node_processes_here > 0) {
+    user += candidate.node_processes_here * kProcessMemory + (ends - connections) * kUserMemoryPerEnd;
+  }
+  need.set_user_bytes(user);
+  return need;
 }
 
 // Everything about a plan but its peak, so that other peaks can be tried.
@@ -203,7 +250,7 @@ Misfit Planner::Explain(uint64_t peak) const {
 }  // namespace
 
 Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoints,
-              const std::vector<Candidate>& candidates) {
+              const std::vector<Candidate>& on_offer) {
   const uint64_t peak = std::max<uint64_t>(plan::ConnectionProfile(test.load()).Peak(), 1);
   const std::set<std::string> distinct(endpoints.begin(), endpoints.end());
   const std::set<std::string> sources(test.load().source_addresses().begin(), test.load().source_addresses().end());
@@ -215,6 +262,9 @@ Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoint
                    "ask for fewer workers or leave load.workers out", 0};
     return plan;
   }
+  std::vector<Candidate> candidates = on_offer;
+  const uint64_t in_flight = MostInFlight(test, peak);
+  for (Candidate& candidate : candidates) candidate.capacity = CapacityFor(candidate.capacity, in_flight);
   const Planner planner(test.load().workers(), address_pairs, candidates);
   const std::vector<uint32_t> dealt = planner.Fit(peak);
   if (dealt.empty()) {
@@ -223,8 +273,14 @@ Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoint
   }
   for (size_t a = 0; a < dealt.size(); ++a) {
     if (dealt[a] == 0) continue;
-    plan.assignment.push_back({candidates[a].name, plan.workers_total, dealt[a]});
+    plan.assignment.push_back({candidates[a].name, plan.workers_total, dealt[a], std::nullopt});
     plan.workers_total += dealt[a];
+  }
+  for (Assigned& assigned : plan.assignment) {
+    const auto candidate = std::find_if(candidates.begin(), candidates.end(),
+                                        [&](const Candidate& one) { return one.name == assigned.agent; });
+    assigned.memory = NeedOf(*candidate, Reserved(test, assigned.worker_count, plan.workers_total),
+                             assigned.worker_count, endpoints.size());
   }
   return plan;
 }

@@ -13,10 +13,16 @@
 //   4. It must fit: one worker holds at most per_worker connections; one agent at most its capacity less what its other
 //      runs hold; one agent to these endpoints at most per_address_pair x max(1, source addresses) x endpoints, less
 //      what its other runs hold of them (beyond half of the ports connect() crawls, see docs).
-//   5. A refusal names the hosts, the limit and its figure, and what to do: a scale that fits, or what to change there.
+//   5. The kernel's limit of socket memory counts connections with bytes under way: where the test's requests in flight
+//   can
+//      never be more than it allows, it is no limit of the connections held.
+//   6. What a plan takes of a host's memory is told beforehand, from what the host's kernel takes for a socket and what
+//      workers and nodes were measured to take: a projection, held against the measurement at the end of the run.
+//   7. A refusal names the hosts, the limit and its figure, and what to do: a scale that fits, or what to change there.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +41,10 @@ struct Candidate {
   uint64_t held = 0;
   // The part of those that goes to an endpoint of this test.
   uint64_t held_to_endpoints = 0;
+  // Of the test's endpoints, those on this host: the other ends of their connections take its memory too.
+  uint32_t endpoints_here = 0;
+  // Processes of loadstar-target behind those, where the coordinator deployed them.
+  uint32_t node_processes_here = 0;
 };
 
 // Workers of one agent; agents without any are left out.
@@ -42,6 +52,8 @@ struct Assigned {
   std::string agent;
   uint32_t first_worker = 0;
   uint32_t worker_count = 0;
+  // Absent when the agent cannot say what a socket takes.
+  std::optional<v1::MemoryNeed> memory;
 };
 
 // Why a plan does not fit.
@@ -62,6 +74,10 @@ struct Plan {
 
 inline constexpr uint32_t kMaxWorkers = 4096;
 inline constexpr uint64_t kConnectionsWorthACore = 1000;
+// User memory of a worker, and of a process of loadstar-target, measured at 10,000 idle connections (RssAnon: tcp 2.9
+// MB, http 3.1 MB, mcp-tcp 3.5 MB) and at 64 (1.5 MB).
+inline constexpr uint64_t kProcessMemory = 1'500'000;
+inline constexpr uint64_t kUserMemoryPerEnd = 200;
 
 // `endpoints` and `candidates` are not empty; candidates are in the order in which workers are numbered.
 Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoints,

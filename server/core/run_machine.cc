@@ -64,6 +64,14 @@ RunMachine::RunMachine(const RunSetup& setup, const Turn& turn)
     participant->set_agent(assigned.agent);
     participant->set_first_worker(assigned.first_worker);
     participant->set_worker_count(assigned.worker_count);
+    if (assigned.memory.has_value()) *participant->mutable_memory_need() = *assigned.memory;
+  }
+  std::string memory;
+  for (const Assigned& assigned : setup.plan.assignment) {
+    if (!assigned.memory.has_value()) continue;
+    absl::StrAppend(&memory, memory.empty() ? "; memory expected: " : ", ",
+                    (assigned.memory->kernel_bytes() + assigned.memory->user_bytes()) >> 20, " MiB on the host of ",
+                    assigned.agent);
   }
   for (const std::string& observer : setup.observers) {
     if (Find(observer) == nullptr) run_.add_participants()->set_agent(observer);
@@ -72,7 +80,7 @@ RunMachine::RunMachine(const RunSetup& setup, const Turn& turn)
       "run-created", v1::SEVERITY_INFO, "",
       absl::StrCat(Counted(planned_.Peak(), "connection"), " at the peak on ",
                    Counted(setup.plan.workers_total, "worker"), " of ", Counted(setup.plan.assignment.size(), "agent"),
-                   ", ", Counted(setup.endpoints.size(), "endpoint")),
+                   ", ", Counted(setup.endpoints.size(), "endpoint"), memory),
       turn);
   for (const v1::Participant& participant : run_.participants()) {
     figures_.Join(participant.agent(), participant.worker_count() > 0);

@@ -299,6 +299,14 @@ std::string AgentsPart(const v1::Run& run) {
       absl::StrAppend(&text, ", never started");
     }
     absl::StrAppend(&text, part.lost() ? ", LOST" : "", "\n");
+    if (part.has_memory_need()) {
+      absl::StrAppend(
+          &text, "    memory: ", (part.memory_need().kernel_bytes() + part.memory_need().user_bytes()) >> 20,
+          " MiB expected for ", FormatCount(part.memory_need().connections()), " connections, ",
+          part.has_memory_taken_bytes()
+              ? absl::StrCat("at most ", part.memory_taken_bytes() >> 20, " MiB more taken by all on the host\n")
+              : "what was taken is not known\n");
+    }
   }
   if (run.participants().empty()) absl::StrAppend(&text, "  none took part\n");
   if (run.has_start_skew()) absl::StrAppendFormat(&text, "  start skew %.3f ms\n", Seconds(run.start_skew()) * 1000);

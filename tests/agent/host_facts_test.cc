@@ -120,6 +120,15 @@ TEST_F(HostFactsTest, MemoryCountsByTheKernelsOwnSlabFiguresOrNotAtAll) {
   }
 }
 
+TEST_F(HostFactsTest, WithIoUringTheReceivesThatAreWithTheKernelCount) {
+  Put("slabinfo", std::string(kSlabinfo) +
+                      "io_kiocb              16     16    256   16    1 : tunables    0    0    0 : slabdata\n"
+                      "kmalloc-512          800    800    512    8    1 : tunables    0    0    0 : slabdata\n"
+                      "kmalloc-96           840    840     96   42    1 : tunables    0    0    0 : slabdata\n");
+  EXPECT_EQ(Read().socket_memory_bytes(), kSocket - 128 + 256 + 512 + 98);
+  EXPECT_EQ(Capacity().kernel_bytes_per_end(), Read().socket_memory_bytes());
+}
+
 TEST_F(HostFactsTest, PortsAreCountedAsConnectTriesThem) {
   struct Case {
     const char* range;

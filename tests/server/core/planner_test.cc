@@ -114,6 +114,64 @@ TEST(Planner, WhatOtherRunsHoldIsTakenOff) {
   EXPECT_TRUE(MakePlan(TestOf(20'000), kFourEndpoints, {agent}).ok());
 }
 
+// A host whose socket memory would do for 50,000 connections with bytes under way, and its memory for 200,000.
+Candidate AgentWithLittleSocketMemory() {
+  Candidate agent = Agent("a", 50'000);
+  agent.capacity.set_binding_limit("tcp memory");
+  for (const auto& [name, connections] : {std::pair("tcp memory", 50'000), std::pair("memory", 200'000)}) {
+    v1::CapacityLimit* limit = agent.capacity.add_limits();
+    limit->set_name(name);
+    limit->set_connections(static_cast<uint64_t>(connections));
+  }
+  agent.capacity.set_per_address_pair(1'000'000);
+  return agent;
+}
+
+TEST(Planner, SocketMemoryBindsOnlyWhereSoManyRequestsCanBeInFlight) {
+  const std::vector<Candidate> agents = {AgentWithLittleSocketMemory()};
+  v1::TestSpec test = TestOf(100'000);
+  test.mutable_load()->clear_requests();
+  EXPECT_TRUE(MakePlan(test, kFourEndpoints, agents).ok());
+  v1::RequestsSpec* requests = test.mutable_load()->mutable_requests();
+  requests->set_model(v1::REQUEST_MODEL_OPEN);
+  requests->set_rate_scope(v1::RATE_SCOPE_TOTAL);
+  requests->set_rate_per_s(5'000);
+  requests->mutable_timeout()->set_seconds(10);
+  EXPECT_TRUE(MakePlan(test, kFourEndpoints, agents).ok());
+  requests->set_rate_per_s(5'001);
+  EXPECT_EQ(MakePlan(test, kFourEndpoints, agents).misfit.limit, "tcp memory");
+  requests->set_rate_scope(v1::RATE_SCOPE_PER_CONNECTION);
+  requests->set_rate_per_s(0.05);
+  EXPECT_TRUE(MakePlan(test, kFourEndpoints, agents).ok());
+  requests->set_model(v1::REQUEST_MODEL_CLOSED);
+  EXPECT_EQ(MakePlan(test, kFourEndpoints, agents).misfit.limit, "tcp memory");
+  // Where it is none, the next limit is the one that binds.
+  test = TestOf(300'000);
+  test.mutable_load()->clear_requests();
+  EXPECT_EQ(MakePlan(test, kFourEndpoints, agents).misfit.limit, "memory");
+}
+
+TEST(Planner, MemoryIsPredictedForBothEndsWhereTheTargetIsOnTheHost) {
+  Candidate near = Agent("near", 100'000);
+  near.capacity.set_kernel_bytes_per_end(4'000);
+  near.endpoints_here = 4;
+  near.node_processes_here = 8;
+  Candidate far = Agent("far", 100'000);
+  far.capacity.set_kernel_bytes_per_end(5'000);
+  const Plan plan = MakePlan(TestOf(40'000, 4), kFourEndpoints, {far, near, Agent("silent", 1)});
+  ASSERT_TRUE(plan.ok());
+  ASSERT_EQ(plan.assignment.size(), 2u);
+  const v1::MemoryNeed& of_far = plan.assignment[0].memory.value();
+  EXPECT_EQ(of_far.connections(), 20'000u);
+  EXPECT_EQ(of_far.kernel_bytes(), 20'000u * 5'000);
+  EXPECT_EQ(of_far.user_bytes(), 2 * kProcessMemory + 20'000 * kUserMemoryPerEnd);
+  const v1::MemoryNeed& of_near = plan.assignment[1].memory.value();
+  EXPECT_EQ(of_near.kernel_bytes(), 2u * 20'000 * 4'000);
+  EXPECT_EQ(of_near.user_bytes(), (2 + 8) * kProcessMemory + 2 * 20'000 * kUserMemoryPerEnd);
+  const Plan unknown = MakePlan(TestOf(10), kFourEndpoints, {Agent("silent", 100)});
+  EXPECT_FALSE(unknown.assignment[0].memory.has_value());
+}
+
 TEST(Planner, FewerWorkersThanDescriptorsAllowAreRefused) {
   const Plan plan = MakePlan(TestOf(40'000, 1), kFourEndpoints, {Agent("a", 200'000)});
   ASSERT_FALSE(plan.ok());
