@@ -92,6 +92,16 @@ TEST_F(HostFactsTest, CapacityNamesTheLimitThatBinds) {
   EXPECT_EQ(Capacity().connections(), (100'000u - 2'048u) / 2);
 }
 
+TEST_F(HostFactsTest, ConnectionTrackingThatTracksNothingIsNoLimit) {
+  Put("sys/net/netfilter/nf_conntrack_max", "1000\n");
+  Put("sys/net/netfilter/nf_conntrack_count", "0\n");
+  EXPECT_EQ(Read().conntrack_max(), 1'000u);
+  EXPECT_EQ(Capacity().binding_limit(), "tcp memory");
+  Put("sys/net/netfilter/nf_conntrack_count", "1\n");
+  EXPECT_EQ(Capacity().binding_limit(), "conntrack");
+  EXPECT_EQ(Capacity().connections(), 999u);
+}
+
 TEST_F(HostFactsTest, EveryLimitIsToldWithWhatRaisesIt) {
   Put("sys/net/netfilter/nf_conntrack_max", "65536\n");
   Put("sys/net/netfilter/nf_conntrack_count", "536\n");

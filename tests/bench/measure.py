@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Runs a scenario against four nodes of its own and prints the figures as one line of JSON.
 
-usage: measure.py SCENARIO [any argument of `loadstar run`, such as --set load.workers=4 or --scale 0.1]
+usage: measure.py [--stack STACK] SCENARIO [any argument of `loadstar run`, such as --set load.workers=4 or --scale 0.1]
 
 In the middle of the longest hold three witnesses count the connections: the workers (their sum), the nodes (their own
-gauges) and the kernel (established sockets at the nodes' ports). Everything printed was measured in that run; what was
+gauges) and the kernel (established sockets at the nodes' ports). Memory is what the host has less of than before the nodes
+were brought up: user memory by process (anonymous), the kernel's as the rest. Everything printed was measured in that run; what was
 not is absent.
 """
 
@@ -37,12 +38,29 @@ def middle_of_hold(test):
     return int(best)
 
 
+def memory_available():
+    with open("/proc/meminfo", encoding="ascii") as text:
+        return next(int(line.split()[1]) * 1024 for line in text if line.startswith("MemAvailable:"))
+
+
+def anonymous_bytes(pids):
+    total = 0
+    for pid in pids:
+        try:
+            text = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("RssAnon:"))
+    return total
+
+
 class Watcher(threading.Thread):
     """Follows the run as a subscriber; takes the witnesses in the middle of the hold."""
 
     def __init__(self, cluster):
         super().__init__(daemon=True)
         self.cluster, self.figures, self.run_id = cluster, {}, None
+        self.available_before = memory_available()
 
     def run(self):
         runs = lambda: self.cluster.api.ListRuns(harness.service_pb.ListRunsRequest(page_size=1), timeout=10).runs
@@ -55,6 +73,8 @@ class Watcher(threading.Thread):
                 self.take(message.snapshot)
 
     def take(self, snapshot):
+        taken = self.available_before - memory_available()
+        user = anonymous_bytes(self.cluster.marked())
         # The kernel first: it is asked now, the other two counted within the last second.
         kernel = {f"node{number}": harness.established_on(port) for number, port in enumerate(PORTS, 1)}
         self.figures = {
@@ -66,6 +86,7 @@ class Watcher(threading.Thread):
                          for e in snapshot.endpoints},
             "workers": len(snapshot.workers),
             "worker_rss_bytes": sum(worker.rss_bytes for worker in snapshot.workers),
+            "memory_taken_bytes": taken, "user_memory_bytes": user, "kernel_memory_bytes": taken - user,
             "worker_cpu_share": round(sum(worker.cpu_ns for worker in snapshot.workers) / 1e9, 3),
         }
         for node in snapshot.nodes:
@@ -83,15 +104,18 @@ def main():
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         sys.exit(0 if len(sys.argv) > 1 else 2)
-    scenario, arguments = sys.argv[1], sys.argv[2:]
+    stack, words = "four-nodes", sys.argv[1:]
+    if words[0] == "--stack":
+        stack, words = words[1], words[2:]
+    scenario, arguments = words[0], words[1:]
     with harness.Cluster() as cluster:
         cluster.start()
-        deployed = subprocess.run([harness.BIN / "loadstar", "deploy", "four-nodes", "--coordinator", cluster.address],
+        watcher = Watcher(cluster)
+        deployed = subprocess.run([harness.BIN / "loadstar", "deploy", stack, "--coordinator", cluster.address],
                                   cwd=harness.ROOT, capture_output=True, text=True, timeout=120, check=False,
                                   env={**os.environ, harness.MARK: cluster.mark})
         if deployed.returncode != 0:
             sys.exit(f"deploy failed:\n{deployed.stdout}{deployed.stderr}")
-        watcher = Watcher(cluster)
         watcher.start()
         began = time.monotonic()
         run = subprocess.run([harness.BIN / "loadstar", "run", scenario, "--output", cluster.results, "--coordinator",
@@ -109,6 +133,8 @@ def main():
             "scenario": scenario, "arguments": arguments, "exit_code": run.returncode,
             "verdict": harness.run_pb.VerdictKind.Name(done.verdict.kind),
             "reasons": [f"{reason.code}: {reason.message}" for reason in done.verdict.reasons],
+            "memory_expected_bytes": sum(part.memory_need.kernel_bytes + part.memory_need.user_bytes
+                                         for part in done.participants) or None,
             "wall_s": round(wall, 1), "recorded_s": load_s, "peak_connections": done.peak_connections, **watcher.figures,
             "requests_per_s": round(counters.requests_answered / load_s, 1) if load_s else None,
             "requests_sent": counters.requests_sent, "requests_answered": counters.requests_answered,

@@ -170,24 +170,25 @@ class Cluster:
                 print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-40:]), file=sys.stderr)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _marked(self):
+    def marked(self):
+        """Processes of this cluster."""
         # A node's environment is made by the agent and names its folder; everything else inherits the mark.
         return with_environment(f"{MARK}={self.mark}", f"LOADSTAR_NODE={self.folder}/")
 
     def _end_marked(self):
         for sign in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
-            for pid in self._marked():
+            for pid in self.marked():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, sign)
             deadline = time.monotonic() + (5 if sign != signal.SIGCONT else 0)
-            while self._marked() and time.monotonic() < deadline:
+            while self.marked() and time.monotonic() < deadline:
                 time.sleep(0.05)
 
     def leftovers(self):
         """Processes of this cluster that live although they should not, as (pid, command)."""
         own = {process.pid for process in self.processes.values() if process.poll() is None}
         rest = []
-        for pid in self._marked():
+        for pid in self.marked():
             if pid not in own:
                 with contextlib.suppress(OSError):
                     rest.append((pid, pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()))
