@@ -83,15 +83,13 @@ def tree(pid):
     return found
 
 
-def anonymous_bytes(pid):
-    largest = 0
-    for process in tree(pid):
-        try:
-            text = pathlib.Path(f"/proc/{process}/status").read_text()
-            largest = max(largest, int(re.search(r"RssAnon:\s+(\d+) kB", text)[1]) * 1024)
-        except (OSError, TypeError):
-            pass
-    return largest
+def anonymous(pid):
+    """Anonymous memory of one process, bytes; 0 when it is gone."""
+    try:
+        found = re.search(r"RssAnon:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def measure(tool, connections, seconds):
@@ -99,7 +97,8 @@ def measure(tool, connections, seconds):
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(["taskset", "-c", "0", *command], stdout=output, stderr=output)
         memory = {}
-        sampler = threading.Timer(seconds * 2 / 3, lambda: memory.update(bytes=anonymous_bytes(process.pid)))
+        sampler = threading.Timer(seconds * 2 / 3, lambda: memory.update(
+            bytes=max(anonymous(pid) for pid in tree(process.pid))))
         sampler.start()
         _, status, usage = os.wait4(process.pid, 0)
         sampler.cancel()
@@ -111,7 +110,7 @@ def measure(tool, connections, seconds):
     return {"tool": tool, "connections": connections, "requests": requests, "requests_per_s": round(rate),
             "cpu_us_per_request": round((usage.ru_utime + usage.ru_stime) / requests * 1e6, 3),
             "user_us_per_request": round(usage.ru_utime / requests * 1e6, 3),
-            "anonymous_bytes_per_connection": round(memory.get("bytes", 0) / connections)}
+            "anonymous_bytes_per_connection": round(memory["bytes"] / connections) if memory.get("bytes") else None}
 
 
 def main():
