@@ -17,8 +17,8 @@ class BatchWait {
   static constexpr unsigned kCompletions = 64;
   static constexpr int64_t kWindow_ns = 10'000'000;
   // Share of a core from which on it waits, and below which it stops. Far apart, because waiting lowers the share.
-  static constexpr double kBusy = 0.5;
-  static constexpr double kSpare = 0.2;
+  static constexpr double kBusy = 0.25;
+  static constexpr double kSpare = 0.1;
 
   bool waits() const { return waits_; }
   // A window is over, and the CPU time of the thread is wanted.
@@ -26,8 +26,8 @@ class BatchWait {
   // Closes the window; both clocks in ns. The first call only opens one.
   void CloseWindow(int64_t now_ns, int64_t cpu_ns) {
     if (window_began_ns_ != kNoWindow) {
-      const double share = static_cast<double>(cpu_ns - window_began_cpu_ns_) /
-                           static_cast<double>(now_ns - window_began_ns_);
+      const double share =
+          static_cast<double>(cpu_ns - window_began_cpu_ns_) / static_cast<double>(now_ns - window_began_ns_);
       waits_ = share >= (waits_ ? kSpare : kBusy);
     }
     window_began_ns_ = now_ns;

@@ -97,7 +97,8 @@ class Loop {
   static constexpr int64_t kAcceptPause_ns = 100'000'000;
 
   // The named backend, "io_uring" or "epoll", or an error; "auto" is the best that this kernel and container allow. The
-  // calling thread is the loop's: its waits end on time from here on (PR_SET_TIMERSLACK, prctl(2)) and not within 50 us.
+  // calling thread is the loop's: its waits end on time from here on (PR_SET_TIMERSLACK, prctl(2)) and not within 50
+  // us.
   static absl::StatusOr<std::unique_ptr<Loop>> Create(const LoopOptions& options, std::string_view backend = "auto");
   // Every socket must have been closed (or is closed now, without callbacks).
   virtual ~Loop() = default;
@@ -148,7 +149,8 @@ class Loop {
 
   // The clock reading of this turn (CLOCK_MONOTONIC, ns): taken before and after the tick and after each wait.
   // Callbacks of one batch share it, so that what it is said to be late by has two parts: the turn before it, which is
-  // measured (WorkerUsage.loop_max_ns), and on io_uring, once the loop takes half of a core, BatchWait::kLongest_ns.
+  // measured (WorkerUsage.loop_max_ns), and on io_uring, once the loop takes a quarter of a core,
+  // BatchWait::kLongest_ns.
   int64_t now_ns() const { return now_ns_; }
   // A fresh reading, for callers that need better than the batch's.
   static int64_t ReadClock();

@@ -2,15 +2,19 @@
 """How the worker's cost grows with connections: CPU per request and memory per connection at one rate.
 
 usage: growth.py [--connections 1000,10000,100000] [--rate 20000] [--repetitions 5] [--seconds 10] [--backends io_uring,epoll]
+                 [--protocol mcp|tcp|http] [--workers N] [--ramp SECONDS] [--unpinned]
 
-loadstar-target on one core, the workers on the other (up to 19,000 connections each), open model, mcp-tcp, the rate in all
-whatever the number of connections. Repetitions are interleaved. One line of JSON a measurement, then the medians. Needs
+loadstar-target on one core, the workers on the other (up to 19,000 connections each), open model, the rate in all whatever the
+number of connections. Beside tcpkali, which held 60,000 connections with a message in 10 s each:
+    growth.py --connections 60000 --rate 6000 --protocol tcp --workers 6 --ramp 2 --unpinned
+Repetitions are interleaved. One line of JSON a measurement, then the medians. Needs
 build/release with worker_drive (ninja -C build/release worker_drive).
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import tempfile
@@ -21,24 +25,26 @@ import peers
 
 PER_PROCESS = 19_000
 FIGURES = ("requests_per_s", "cpu_us_per_request", "anonymous_bytes_per_connection", "latency_p50_ms", "latency_p99_ms",
-           "lag_p99_ms")
+           "lag_p99_ms", "cpu_share", "established_most", "established_within_s")
 
 
-def measure(backend, connections, rate, seconds):
-    workers = -(-connections // PER_PROCESS)
-    ramp = max(2, connections // 8000)
-    with subprocess.Popen(["taskset", "-c", str(os.cpu_count() - 1), peers.BIN / "bin/loadstar-target", "--listen",
+def measure(backend, connections, options):
+    workers = options.workers or -(-connections // PER_PROCESS)
+    ramp = options.ramp or max(2, connections // 8000)
+    every = f"0-{os.cpu_count() - 1}"
+    with subprocess.Popen(["taskset", "-c", every if options.unpinned else str(os.cpu_count() - 1), peers.BIN / "bin/loadstar-target", "--listen",
                            "127.0.0.1:9481", "--api", "127.0.0.1:8481", "--processes", str(-(-connections // 17_000)),
                            "--backend", backend, "--log-level", "warn"]) as target:
         try:
             time.sleep(1)
             with tempfile.TemporaryFile("w+") as output:
-                drive = subprocess.Popen(["taskset", "-c", "0", peers.BIN / "tests/worker_drive",
+                drive = subprocess.Popen(["taskset", "-c", every if options.unpinned else "0", peers.BIN / "tests/worker_drive",
                                           peers.BIN / "bin/loadstar-worker", backend, str(workers), str(connections),
-                                          str(ramp), str(seconds), str(rate), "mcp", "16", "127.0.0.1:9481"],
+                                          str(ramp), str(options.seconds), str(options.rate), options.protocol, "16",
+                                          "127.0.0.1:9481"],
                                          stdout=output, stderr=output)
                 memory = {}
-                sampler = threading.Timer(ramp + seconds * 2 / 3, lambda: memory.update(
+                sampler = threading.Timer(ramp + options.seconds * 2 / 3, lambda: memory.update(
                     bytes=sum(peers.anonymous(pid) for pid in peers.tree(drive.pid)[1:])))
                 sampler.start()
                 status = drive.wait()
@@ -50,7 +56,12 @@ def measure(backend, connections, rate, seconds):
     if status != 0:
         raise RuntimeError(f"worker_drive ended with status {status}:\n{text[-2000:]}")
     figures = json.loads(text.strip().splitlines()[-1])
-    return {"bench": "growth", "backend": backend, "connections": connections, "workers": workers, "rate": rate,
+    established = [int(count) for count in re.findall(r"^ *\d+ target=.* established=(\d+) ", text, re.M)[:ramp + options.seconds]]
+    figures["established_most"] = max(established)
+    # Known to the second: the sample that ends then has them all.
+    figures["established_within_s"] = next((i + 1 for i, n in enumerate(established) if n == connections), None)
+    return {"bench": "growth", "backend": backend, "protocol": options.protocol, "connections": connections,
+            "workers": workers, "rate": options.rate, "ramp_s": ramp,
             "anonymous_bytes_per_connection": round(memory["bytes"] / connections) if memory.get("bytes") else None,
             **{name: figures[name] for name in FIGURES if name in figures}}
 
@@ -62,18 +73,24 @@ def main():
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--backends", default="io_uring,epoll")
+    parser.add_argument("--protocol", default="mcp", choices=("mcp", "tcp", "http"))
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--ramp", type=int, default=0)
+    parser.add_argument("--unpinned", action="store_true")
     options = parser.parse_args()
     results = {}
     for _ in range(options.repetitions):
         for connections in (int(word) for word in options.connections.split(",")):
             for backend in options.backends.split(","):
-                result = measure(backend, connections, options.rate, options.seconds)
+                result = measure(backend, connections, options)
                 results.setdefault((backend, connections), []).append(result)
                 print(json.dumps(result), flush=True)
     for (backend, connections), measured in results.items():
-        medians = {name: statistics.median(r[name] for r in measured if r[name] is not None) for name in FIGURES}
-        print(json.dumps({"bench": "growth", "median_of": len(measured), "backend": backend, "connections": connections,
-                          "workers": measured[0]["workers"], "rate": options.rate, **medians}), flush=True)
+        known = {name: [r[name] for r in measured if r.get(name) is not None] for name in FIGURES}
+        medians = {name: statistics.median(values) if values else None for name, values in known.items()}
+        print(json.dumps({"bench": "growth", "median_of": len(measured),
+                          **{name: measured[0][name] for name in ("backend", "protocol", "connections", "workers", "rate", "ramp_s")},
+                          **medians}), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,16 +28,16 @@ TEST(BatchWaitTest, AnIdleLoopNeverWaits) {
   BatchWait wait;
   Windows windows(&wait);
   EXPECT_FALSE(wait.waits());
-  for (const double share : {0.0, 0.1, 0.3, 0.49}) EXPECT_FALSE(windows.Next(share)) << share;
+  for (const double share : {0.0, 0.05, 0.1, 0.24}) EXPECT_FALSE(windows.Next(share)) << share;
 }
 
 TEST(BatchWaitTest, ABusyLoopWaitsAndGoesOnWhenThatMakesItLessBusy) {
   BatchWait wait;
   Windows windows(&wait);
-  EXPECT_TRUE(windows.Next(0.6));
-  EXPECT_TRUE(windows.Next(0.3));
-  EXPECT_FALSE(windows.Next(0.1));
-  EXPECT_FALSE(windows.Next(0.3));
+  EXPECT_TRUE(windows.Next(0.26));
+  EXPECT_TRUE(windows.Next(0.11));
+  EXPECT_FALSE(windows.Next(0.09));
+  EXPECT_FALSE(windows.Next(0.2));
 }
 
 TEST(BatchWaitTest, AWindowIsAsLongAsItWasAndNotAsLongAsItShouldBe) {
