@@ -68,7 +68,7 @@ void CompleteTest(v1::TestSpec* test, Report* report) {
   CheckName("name", test->name(), "my-test", report);
   CompleteTarget(test->mutable_target(), report);
   CompleteLoad(test->mutable_load(), report);
-  CheckPipelineOfHttp(*test, report);
+  CheckClosingHttp(*test, report);
   CompleteThresholds(test, report);
 }
 

@@ -24,7 +24,7 @@ void CompleteTarget(v1::TargetSpec* target, Report* report);
 void CompleteHttp(v1::HttpOptions* http, Report* report);
 void CompleteMcpHttp(v1::HttpOptions* http, Report* report);
 void CompleteLoad(v1::LoadSpec* load, Report* report);
-void CheckPipelineOfHttp(const v1::TestSpec& test, Report* report);
+void CheckClosingHttp(const v1::TestSpec& test, Report* report);
 
 // Shared by the above.
 // [a-z0-9][a-z0-9-]{0,62}; `example` is what the remedy proposes when there is nothing nearer.

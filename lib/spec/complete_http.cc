@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cctype>
 #include <string>
 
@@ -135,14 +136,20 @@ void CompleteMcpHttp(v1::HttpOptions* http, Report* report) {
   CheckHeaders(*http, /*mcp=*/true, report);
 }
 
-void CheckPipelineOfHttp(const v1::TestSpec& test, Report* report) {
-  if (test.load().requests().pipeline() <= 1) return;
-  for (const v1::HttpHeader& header : test.target().http().headers()) {
-    if (http::EqualsIgnoringCase(header.name(), "Connection") && http::EqualsIgnoringCase(header.value(), "close")) {
-      report->Add("load.requests.pipeline",
-                  "every request ends its connection (Connection: close), so no other can be in flight on it",
-                  "Write pipeline: 1, or take the header out");
-    }
+void CheckClosingHttp(const v1::TestSpec& test, Report* report) {
+  const auto& headers = test.target().http().headers();
+  const bool closes = std::any_of(headers.begin(), headers.end(), [](const v1::HttpHeader& header) {
+    return http::EqualsIgnoringCase(header.name(), "Connection") && http::EqualsIgnoringCase(header.value(), "close");
+  });
+  if (!closes) return;
+  if (test.load().requests().pipeline() > 1) {
+    report->Add("load.requests.pipeline",
+                "every request ends its connection (Connection: close), so no other can be in flight on it",
+                "Write pipeline: 1, or take the header out");
+  }
+  if (test.load().has_heartbeat()) {
+    report->Add("load.heartbeat", "every request ends its connection (Connection: close), and so would a heartbeat",
+                "Take the heartbeat or the header out");
   }
 }
 

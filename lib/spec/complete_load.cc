@@ -23,6 +23,10 @@ constexpr DurationBounds kStage{absl::Nanoseconds(1), kMaxRunTime};
 // Beyond an hour a latency no longer fits the histograms.
 constexpr DurationBounds kTimeout{absl::Milliseconds(1), absl::Hours(1)};
 constexpr DurationBounds kThink{absl::ZeroDuration(), absl::Hours(24)};
+constexpr DurationBounds kHeartbeat{absl::Milliseconds(100), absl::Hours(1)};
+// What the kernel takes (MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT).
+constexpr DurationBounds kKeepalive{absl::Seconds(1), absl::Seconds(32'767)};
+constexpr uint32_t kMaxKeepaliveProbes = 127;
 constexpr DurationBounds kBackoff{absl::Milliseconds(1), absl::Hours(1)};
 
 void CompleteStage(v1::Stage* stage, const std::string& field, uint64_t before, Report* report) {
@@ -186,6 +190,42 @@ void CompleteReconnect(v1::ReconnectSpec* reconnect, Report* report) {
   }
 }
 
+void CompleteHeartbeat(v1::HeartbeatSpec* heartbeat, Report* report) {
+  constexpr std::string_view kEvery = "load.heartbeat.every";
+  if (!heartbeat->has_every() && !report->Spoilt("load.heartbeat")) {
+    report->Add(kEvery, "a heartbeat needs to be told how long a connection is idle before it",
+                "Write it such as every: 30s");
+  }
+  if (heartbeat->has_every()) CheckDuration(kEvery, heartbeat->every(), kHeartbeat, report);
+  if (!heartbeat->has_timeout()) ToProto(absl::Seconds(10), heartbeat->mutable_timeout());
+  CheckDuration("load.heartbeat.timeout", heartbeat->timeout(), kTimeout, report);
+}
+
+void CheckWholeSeconds(std::string_view field, const google::protobuf::Duration& duration, Report* report) {
+  CheckDuration(field, duration, kKeepalive, report);
+  if (!report->Spoilt(field) && duration.nanos() != 0) {
+    report->Add(field, Cat(spec::FormatDuration(FromProto(duration)), " is no whole number of seconds"),
+                "The kernel counts keepalive in seconds: write such as 10s");
+  }
+}
+
+void CompleteKeepalive(v1::KeepaliveSpec* keepalive, Report* report) {
+  constexpr std::string_view kIdle = "load.keepalive.idle";
+  constexpr std::string_view kProbes = "load.keepalive.probes";
+  if (!keepalive->has_idle() && !report->Spoilt("load.keepalive")) {
+    report->Add(kIdle, "keepalive needs to be told how long a connection is idle before the first probe",
+                "Write it such as idle: 60s");
+  }
+  if (keepalive->has_idle()) CheckWholeSeconds(kIdle, keepalive->idle(), report);
+  if (!keepalive->has_interval()) ToProto(absl::Seconds(10), keepalive->mutable_interval());
+  CheckWholeSeconds("load.keepalive.interval", keepalive->interval(), report);
+  if (keepalive->probes() == 0 && !report->Spoilt(kProbes)) keepalive->set_probes(3);
+  if (keepalive->probes() > kMaxKeepaliveProbes) {
+    report->Add(kProbes, Cat(FormatCount(keepalive->probes()), " probes are too many"),
+                Cat("At most ", kMaxKeepaliveProbes, " are possible"));
+  }
+}
+
 void CompleteSources(v1::LoadSpec* load, Report* report) {
   constexpr std::string_view kField = "load.sourceAddresses";
   std::vector<std::string> addresses;
@@ -229,6 +269,8 @@ void CompleteLoad(v1::LoadSpec* load, Report* report) {
   if (!load->has_connect_timeout()) ToProto(absl::Seconds(10), load->mutable_connect_timeout());
   CheckDuration("load.connectTimeout", load->connect_timeout(), kTimeout, report);
   CompleteReconnect(load->mutable_reconnect(), report);
+  if (load->has_heartbeat()) CompleteHeartbeat(load->mutable_heartbeat(), report);
+  if (load->has_keepalive()) CompleteKeepalive(load->mutable_keepalive(), report);
   CompleteSources(load, report);
   if (load->workers() > kMaxWorkers) {
     report->Add("load.workers", Cat(FormatCount(load->workers()), " workers are too many"),

@@ -54,6 +54,10 @@ constexpr std::array kLoadKeys = {
     KeyInfo{"connectTimeout", "a duration such as 10s", "10s", "after which a connect counts as failed"},
     KeyInfo{"reconnect", "none, or a mapping such as {initial: 100ms, max: 10s}", "none",
             "what follows a failed or lost connection"},
+    KeyInfo{"heartbeat", "a duration such as 30s, or a mapping such as {every: 30s, timeout: 10s}", "no heartbeats",
+            "requests that ask idle connections for a sign of life"},
+    KeyInfo{"keepalive", "a duration such as 60s, or a mapping such as {idle: 60s, interval: 10s, probes: 3}",
+            "no keepalive", "the kernel's own probes of idle connections"},
     KeyInfo{"sourceAddresses", "a list such as [127.0.0.2-127.0.0.9] or [127.1.0.0/24]", "the kernel's choice",
             "local addresses to connect from"},
     KeyInfo{"workers", "a whole number such as 8", "computed", "worker processes in all"},
@@ -78,6 +82,17 @@ constexpr std::array kRequestsKeys = {
 constexpr std::array kReconnectKeys = {
     KeyInfo{"initial", "a duration such as 100ms", "100ms", "the first delay"},
     KeyInfo{"max", "a duration such as 10s", "10s", "the longest delay"},
+};
+
+constexpr std::array kHeartbeatKeys = {
+    KeyInfo{"every", "a duration such as 30s", "", "how long a connection is idle before it is asked"},
+    KeyInfo{"timeout", "a duration such as 10s", "10s", "after which a connection without an answer is lost"},
+};
+constexpr std::array kKeepaliveKeys = {
+    KeyInfo{"idle", "a duration of whole seconds such as 60s", "",
+            "how long a connection is idle before the first probe"},
+    KeyInfo{"interval", "a duration of whole seconds such as 10s", "10s", "the time between probes"},
+    KeyInfo{"probes", "a whole number such as 3", "3", "probes without an answer after which a connection is lost"},
 };
 
 constexpr std::array kProtocols = {
@@ -222,6 +237,32 @@ void ReadReconnect(const Reader& load, const Node& node, Report* report, v1::Rec
   if (const auto max = reader.Duration("max")) *reconnect->mutable_max_backoff() = *max;
 }
 
+// A duration alone is the one value that has no default.
+void ReadHeartbeat(const Reader& load, const Node& node, Report* report, v1::HeartbeatSpec* heartbeat) {
+  if (node.kind == Node::Kind::kScalar) {
+    if (const auto every = load.Duration("heartbeat")) *heartbeat->mutable_every() = *every;
+    return;
+  }
+  const Reader reader(node, load.PathOf("heartbeat"), "a duration, or a mapping of durations,", kHeartbeatKeys, report);
+  if (const auto every = reader.Duration("every")) *heartbeat->mutable_every() = *every;
+  if (const auto timeout = reader.Duration("timeout")) *heartbeat->mutable_timeout() = *timeout;
+}
+
+void ReadKeepalive(const Reader& load, const Node& node, Report* report, v1::KeepaliveSpec* keepalive) {
+  if (node.kind == Node::Kind::kScalar) {
+    if (const auto idle = load.Duration("keepalive")) *keepalive->mutable_idle() = *idle;
+    return;
+  }
+  const Reader reader(node, load.PathOf("keepalive"), "a duration, or a mapping of settings,", kKeepaliveKeys, report);
+  if (const auto idle = reader.Duration("idle")) *keepalive->mutable_idle() = *idle;
+  if (const auto interval = reader.Duration("interval")) *keepalive->mutable_interval() = *interval;
+  uint32_t probes = 0;
+  if (reader.Count("probes", &probes)) {
+    RefuseZero(reader, "probes", probes);
+    keepalive->set_probes(probes);
+  }
+}
+
 void ReadLoad(const Node& node, Report* report, v1::LoadSpec* load) {
   const Reader reader(node, "load", "a mapping of the load", kLoadKeys, report);
   if (const Node* connections = reader.Find("connections")) {
@@ -234,6 +275,12 @@ void ReadLoad(const Node& node, Report* report, v1::LoadSpec* load) {
   if (const auto timeout = reader.Duration("connectTimeout")) *load->mutable_connect_timeout() = *timeout;
   if (const Node* reconnect = reader.Find("reconnect")) {
     ReadReconnect(reader, *reconnect, report, load->mutable_reconnect());
+  }
+  if (const Node* heartbeat = reader.Find("heartbeat")) {
+    ReadHeartbeat(reader, *heartbeat, report, load->mutable_heartbeat());
+  }
+  if (const Node* keepalive = reader.Find("keepalive")) {
+    ReadKeepalive(reader, *keepalive, report, load->mutable_keepalive());
   }
   reader.Texts("sourceAddresses", load->mutable_source_addresses());
   uint32_t workers = 0;

@@ -45,6 +45,8 @@ TEST(Complete, IsIdempotent) {
   v1::TestSpec test = MinimalTest();
   test.mutable_load()->add_source_addresses("127.0.0.2-127.0.0.4");
   test.mutable_load()->mutable_reconnect()->set_enabled(true);
+  test.mutable_load()->mutable_heartbeat()->mutable_every()->set_seconds(5);
+  test.mutable_load()->mutable_keepalive()->mutable_idle()->set_seconds(5);
   ASSERT_EQ(ToString(Complete(&test)), "");
   EXPECT_THAT(test.load().source_addresses(), ElementsAre("127.0.0.2", "127.0.0.3", "127.0.0.4"));
   v1::TestSpec again = test;
@@ -137,6 +139,10 @@ TEST(Complete, RefusesWhatYamlCannotEvenSay) {
        }},
       {"target.endpoints[0]: \"127.0.0.1\\000\" is neither an address nor a host name",
        [](v1::TestSpec* t) { t->mutable_target()->set_endpoints(0, std::string("127.0.0.1\0:9100", 15)); }},
+      {"load.heartbeat.every: the duration is negative",
+       [](v1::TestSpec* t) { t->mutable_load()->mutable_heartbeat()->mutable_every()->set_seconds(-1); }},
+      {"load.keepalive.idle: keepalive needs to be told",
+       [](v1::TestSpec* t) { t->mutable_load()->mutable_keepalive(); }},
       {"a hold keeps the connections",
        [](v1::TestSpec* t) {
          auto* hold = t->mutable_load()->add_connections();

@@ -40,10 +40,12 @@ TEST(Override, ChangesWhatIsThere) {
 }
 
 TEST(Override, MakesMappingsThatAreMissing) {
-  const Parsed parsed = ParseText(kTest, {{"target.tcp.payload", "4KiB"}, {"load.reconnect.max", "1s"}});
+  const Parsed parsed =
+      ParseText(kTest, {{"target.tcp.payload", "4KiB"}, {"load.reconnect.max", "1s"}, {"load.heartbeat.every", "10s"}});
   ASSERT_TRUE(parsed.problems.empty()) << ToString(parsed.problems);
   EXPECT_EQ(parsed.test.target().tcp().payload_bytes(), 4096u);
   EXPECT_TRUE(parsed.test.load().reconnect().enabled());
+  EXPECT_EQ(FromProto(parsed.test.load().heartbeat().every()), absl::Seconds(10));
 }
 
 TEST(Override, AppendsToAList) {

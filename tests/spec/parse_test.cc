@@ -94,6 +94,8 @@ load:
   requests: {model: closed, think: 100ms, timeout: 2s, pipeline: 4}
   connectTimeout: 3s
   reconnect: {initial: 50ms, max: 5s}
+  heartbeat: {every: 30s, timeout: 2500ms}
+  keepalive: {idle: 1m, interval: 5s, probes: 4}
   sourceAddresses: [127.0.1.1-127.0.1.3, 127.0.2.1]
   workers: 3
   agents: [host1, host2]
@@ -112,6 +114,11 @@ load:
   EXPECT_TRUE(test.load().reconnect().enabled());
   EXPECT_EQ(FromProto(test.load().reconnect().initial_backoff()), absl::Milliseconds(50));
   EXPECT_EQ(FromProto(test.load().reconnect().max_backoff()), absl::Seconds(5));
+  EXPECT_EQ(FromProto(test.load().heartbeat().every()), absl::Seconds(30));
+  EXPECT_EQ(FromProto(test.load().heartbeat().timeout()), absl::Milliseconds(2500));
+  EXPECT_EQ(FromProto(test.load().keepalive().idle()), absl::Minutes(1));
+  EXPECT_EQ(FromProto(test.load().keepalive().interval()), absl::Seconds(5));
+  EXPECT_EQ(test.load().keepalive().probes(), 4u);
   EXPECT_THAT(test.load().source_addresses(), ElementsAre("127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.2.1"));
   EXPECT_EQ(test.load().workers(), 3u);
   EXPECT_THAT(test.load().agents(), ElementsAre("host1", "host2"));
@@ -125,6 +132,20 @@ TEST(Parse, ReadsBurstsAndWhatBecomesOfLateRequests) {
   EXPECT_EQ(parsed.test.load().requests().arrival(), v1::ARRIVAL_BURST);
   EXPECT_EQ(parsed.test.load().requests().burst_requests(), 1000u);
   EXPECT_EQ(parsed.test.load().requests().late_requests(), v1::LATE_REQUESTS_SKIP);
+}
+
+TEST(Parse, HeartbeatAndKeepaliveAreOffUnlessAskedForAndADurationIsEnough) {
+  const Parsed without = ParseText(kTest);
+  EXPECT_FALSE(without.test.load().has_heartbeat());
+  EXPECT_FALSE(without.test.load().has_keepalive());
+  const Parsed parsed = ParseText(With(kTest, "  requests:", "  heartbeat: 500ms\n  keepalive: 60s\n  requests:"));
+  ASSERT_EQ(ToString(parsed.problems), "");
+  const v1::LoadSpec& load = parsed.test.load();
+  EXPECT_EQ(FromProto(load.heartbeat().every()), absl::Milliseconds(500));
+  EXPECT_EQ(FromProto(load.heartbeat().timeout()), absl::Seconds(10));
+  EXPECT_EQ(FromProto(load.keepalive().idle()), absl::Minutes(1));
+  EXPECT_EQ(FromProto(load.keepalive().interval()), absl::Seconds(10));
+  EXPECT_EQ(load.keepalive().probes(), 3u);
 }
 
 TEST(Parse, TakesReconnectNone) {
