@@ -85,9 +85,18 @@ struct LoopOptions {
   Batching batching = Batching::kWhenBusy;
 };
 
+// TCP keepalive (tcp(7)): the kernel's own probes of a connection on which nothing arrives. One that leaves `probes` of
+// them without an answer ends with ETIMEDOUT.
+struct Keepalive {
+  int idle_s = 0;      // before the first probe: 1 to 32,767
+  int interval_s = 0;  // between probes: 1 to 32,767
+  int probes = 0;      // 1 to 127
+};
+
 struct ConnectOptions {
   const Address* peer = nullptr;
-  const Address* source = nullptr;  // optional; bound with IP_BIND_ADDRESS_NO_PORT
+  const Address* source = nullptr;       // optional; bound with IP_BIND_ADDRESS_NO_PORT
+  const Keepalive* keepalive = nullptr;  // optional
   SocketHandler* handler = nullptr;
   uint64_t tag = 0;
 };
@@ -109,9 +118,9 @@ class Loop {
 
   // Begins a TCP connection (TCP_NODELAY set, close-on-exec). OnConnected follows, never from within this call. Returns
   // false and sets *error to an errno when no socket could be made (EMFILE, ENFILE, ENOBUFS, a source that is not this
-  // host's...): no callback then. EMFILE also says that the socket table is full. Errors of the path or the peer, even
-  // those that the kernel knows at once, come through OnConnected; that no port is left (EADDRNOTAVAIL) comes either
-  // way. Send may be called before OnConnected: the bytes wait.
+  // host's, a keepalive out of bounds...): no callback then. EMFILE also says that the socket table is full. Errors of
+  // the path or the peer, even those that the kernel knows at once, come through OnConnected; that no port is left
+  // (EADDRNOTAVAIL) comes either way. Send may be called before OnConnected: the bytes wait.
   virtual bool Connect(const ConnectOptions& options, SocketId* id, int* error) = 0;
   // Listens (SO_REUSEADDR; SO_REUSEPORT when `share_port`). An error says which address and why.
   virtual absl::StatusOr<SocketId> Listen(const Address& address, bool share_port, int backlog, SocketHandler* handler,

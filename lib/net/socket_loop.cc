@@ -45,6 +45,14 @@ void Enable(int fd, int level, int option) {
   (void)setsockopt(fd, level, option, &on, sizeof(on));
 }
 
+bool KeepAlive(int fd, const Keepalive& keepalive) {
+  const auto set = [fd](int level, int option, int value) {
+    return setsockopt(fd, level, option, &value, sizeof(value)) == 0;
+  };
+  return set(IPPROTO_TCP, TCP_KEEPIDLE, keepalive.idle_s) && set(IPPROTO_TCP, TCP_KEEPINTVL, keepalive.interval_s) &&
+         set(IPPROTO_TCP, TCP_KEEPCNT, keepalive.probes) && set(SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
 bool HasPort(const Address& address) {
   // sin_port and sin6_port share their place.
   return reinterpret_cast<const sockaddr_in*>(&address.storage)->sin_port != 0;
@@ -205,6 +213,11 @@ bool SocketLoop::Connect(const ConnectOptions& options, SocketId* id, int* error
     return false;
   }
   Enable(fd, IPPROTO_TCP, TCP_NODELAY);
+  if (options.keepalive != nullptr && !KeepAlive(fd, *options.keepalive)) {
+    *error = errno;
+    close(fd);
+    return false;
+  }
   if (options.source != nullptr) {
     if (!HasPort(*options.source)) {
       // The port is chosen at connect, when the peer is known, and so may be shared by connections to other peers.

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -237,6 +239,48 @@ TEST_P(LoopTest, SourceThatIsNotOursIsRefusedAtOnce) {
   EXPECT_EQ(last_error, EADDRNOTAVAIL);
   Settle(3);
   EXPECT_EQ(client.connects, 0);
+}
+
+// An option of one of this process's own sockets; -1 when it has none that is bound to that address and connected.
+int OptionOf(const Address& local, int level, int option) {
+  for (int fd = 3; fd < 1024; ++fd) {
+    Address found;
+    Address far;
+    found.length = far.length = sizeof(found.storage);
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&found.storage), &found.length) != 0 ||
+        ToString(found) != ToString(local) ||
+        getpeername(fd, reinterpret_cast<sockaddr*>(&far.storage), &far.length) != 0) {
+      continue;
+    }
+    int value = -1;
+    socklen_t length = sizeof(value);
+    return getsockopt(fd, level, option, &value, &length) == 0 ? value : -1;
+  }
+  return -1;
+}
+
+TEST_P(LoopTest, KeepaliveIsSetOnlyWhereItIsAskedFor) {
+  End probed(loop.get());
+  End plain(loop.get());
+  const Keepalive keepalive{.idle_s = 77, .interval_s = 13, .probes = 5};
+  ASSERT_TRUE(
+      loop->Connect({.peer = &peer, .keepalive = &keepalive, .handler = &probed, .tag = 1}, &probed.id, &last_error));
+  ASSERT_TRUE(Connect(&plain));
+  ASSERT_TRUE(Until([&] { return probed.connects == 1 && plain.connects == 1; }));
+  const Address local = *loop->LocalAddress(probed.id);
+  EXPECT_EQ(OptionOf(local, SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(OptionOf(local, IPPROTO_TCP, TCP_KEEPIDLE), 77);
+  EXPECT_EQ(OptionOf(local, IPPROTO_TCP, TCP_KEEPINTVL), 13);
+  EXPECT_EQ(OptionOf(local, IPPROTO_TCP, TCP_KEEPCNT), 5);
+  EXPECT_EQ(OptionOf(*loop->LocalAddress(plain.id), SOL_SOCKET, SO_KEEPALIVE), 0);
+}
+
+TEST_P(LoopTest, KeepaliveOutOfBoundsIsRefusedAtOnce) {
+  End client(loop.get());
+  const Keepalive keepalive{.idle_s = 77, .interval_s = 13, .probes = 128};
+  EXPECT_FALSE(
+      loop->Connect({.peer = &peer, .keepalive = &keepalive, .handler = &client, .tag = 1}, &client.id, &last_error));
+  EXPECT_EQ(last_error, EINVAL);
 }
 
 TEST_P(LoopTest, CloseWhileConnectingTellsNothing) {
