@@ -39,14 +39,16 @@ struct Connection {
   uint8_t attempts = 0;     // connects since it last was ready, for the backoff
   ConnectionState state = ConnectionState::kFree;
   bool listed = false;
-  bool blocked = false;  // the loop's queue is full: wait for OnDrained
+  bool blocked = false;    // the loop's queue is full: wait for OnDrained
+  bool heartbeat = false;  // one is in flight, in a place beside those of requests
   InFlightPlaces places;
 
   // All of these are on the loop's clock, ns.
   int64_t timer_ns = kNever;            // what the wheel is set to
   int64_t since_ns = 0;                 // connect begun; from kHandshake on: established
   int64_t room_since_ns = 0;            // when the last lack of room ended
-  int64_t oldest_deadline_ns = kNever;  // no request in flight times out before this
+  int64_t heard_ns = 0;                 // when it became ready or last received something
+  int64_t oldest_deadline_ns = kNever;  // nothing in flight times out before this
   int64_t due_ns = kNever;              // next request of the number's own schedule; kNever: it is not running
 
   // The number's own schedule, which outlives its TCP connections: next request to become due, next to be sent.

@@ -6,9 +6,9 @@ namespace loadstar::worker {
 
 void InFlightTable::Add(uint32_t connection, InFlightPlaces* places, uint64_t id, int64_t intended_ns,
                         int64_t sent_ns) {
-  InFlightRequest& request = Of(connection)[id & (kMaxPipeline - 1)];
+  InFlightRequest& request = Of(connection)[id & (kMaxPlaces - 1)];
   if (in_order_) {
-    places->touched = std::max<uint16_t>(places->touched, static_cast<uint16_t>(1 + (id & (kMaxPipeline - 1))));
+    places->touched = std::max<uint16_t>(places->touched, static_cast<uint16_t>(1 + (id & (kMaxPlaces - 1))));
   } else if (places->first_free != UINT16_MAX) {
     places->first_free = static_cast<uint16_t>(request.intended_ns);
   } else {
@@ -20,7 +20,7 @@ void InFlightTable::Add(uint32_t connection, InFlightPlaces* places, uint64_t id
 }
 
 InFlightRequest* InFlightTable::Find(uint32_t connection, const InFlightPlaces& places, uint64_t id) {
-  const auto place = static_cast<uint16_t>(id & (kMaxPipeline - 1));
+  const auto place = static_cast<uint16_t>(id & (kMaxPlaces - 1));
   if (id == 0 || place >= places.touched) return nullptr;
   InFlightRequest* request = &Of(connection)[place];
   return request->id == id ? request : nullptr;

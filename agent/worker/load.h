@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,11 +53,21 @@ class LoadObserver {
 // place, its queue drained): waiting for a busy target is the target's, the rest is the generator's own fault. In the
 // closed model a request is intended after the answer and the think time, and its latency is its service time.
 //
+// Heartbeats. A connection that is ready, has nothing in flight and has received nothing for `every` is asked for a
+// sign of life, in whatever the protocol has for it. What is asked is no request: it has no schedule and is in no
+// histogram and no counter of requests. It takes a place of its own in the InFlightTable, beside the `pipeline` places
+// of requests, so that the order of answers, ids and timeouts go one way, and so that no request ever waits for a
+// heartbeat: one that becomes due meanwhile is sent behind it. (Were it to wait, the generator would have to be blamed
+// for a stall of the target.) Any answer, an error too, proves life; without one in time the connection is lost, with
+// what was sent behind the heartbeat. A connection is asked from its own readiness on, so that heartbeats are spread as
+// the ramp was. They end with the profile's wish for the connection; one that is in flight then is waited for as a
+// request is.
+//
 // A request that this worker gives up took longer than it waited, so the time it waited is in the latency and an
 // overload or a stall shows in full, also at the end: those that timed out (in the service time too), those in flight
-// on a connection that a timeout cost (when answers have an order), those in flight when the run is over, and those
-// that were due and never sent. A connection that the far side ends takes its requests in flight with it; they fail as
-// it did and are not recorded, for how long they would have taken is not known.
+// on a connection that a timeout cost (a request's, when answers have an order, or a heartbeat's), those in flight when
+// the run is over, and those that were due and never sent. A connection that the far side ends takes its requests in
+// flight with it; they fail as it did and are not recorded, for how long they would have taken is not known.
 class Load final : public net::SocketHandler, private ProtocolEvents {
  public:
   // Connects in progress at once: a slow target is not flooded.
@@ -138,6 +149,10 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   void PumpClosed(uint32_t number, int64_t now_ns);
   bool Dispatch(int budget);
   bool Send(uint32_t number, int64_t intended_ns);
+  void SendHeartbeat(uint32_t number);
+  std::optional<int64_t> HandOver(uint32_t number, uint64_t id, std::span<const std::byte> bytes, int64_t intended_ns,
+                                  int64_t timeout_ns);
+  int64_t HeartbeatTime(uint32_t number) const;
   void CollectDue(uint32_t number, int64_t now_ns);
   void DropOwn(uint32_t number, int64_t now_ns);
   void DropWaiting(uint32_t number, int64_t now_ns);
@@ -157,8 +172,10 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   void List(uint32_t number);
   void Unlist(uint32_t number);
   bool HasRoom(const Connection& c) const {
-    return c.state == ConnectionState::kReady && !c.blocked && c.places.count < settings_.pipeline;
+    return c.state == ConnectionState::kReady && !c.blocked && RequestsOn(c) < settings_.pipeline;
   }
+  // Requests in flight.
+  static uint32_t RequestsOn(const Connection& c) { return c.places.count - (c.heartbeat ? 1U : 0U); }
 
   // ProtocolEvents, of connection current_.
   bool OnReady() override;

@@ -46,7 +46,9 @@ Load::Load(const Settings* settings, net::Loop* loop, Recorder* recorder, LoadOb
       end_ns_(profile_.EndNs()),
       drain_ns_(std::min(settings->request_timeout_ns, kMaxDrain_ns)),
       connections_(settings->connections_max),
-      in_flight_(settings->connections_max, settings->pipeline, protocol_->ordered()),
+      in_flight_(settings->connections_max,
+                 (settings->pace != Pace::kNone ? settings->pipeline : 0) + (settings->heartbeat_every_ns > 0 ? 1 : 0),
+                 protocol_->ordered()),
       owed_(settings->pace == Pace::kClosed ? size_t{settings->connections_max} * settings->pipeline : 0),
       wheel_(settings->connections_max, clock()),
       total_(settings->pace == Pace::kTotal ? settings->rate_per_s : 0, settings->spacing,
@@ -194,6 +196,7 @@ void Load::Connect(uint32_t number) {
   net::ConnectOptions options;
   options.peer = &settings_.endpoints[c.endpoint];
   options.source = settings_.sources.empty() ? nullptr : &settings_.sources[split_.SourceOf(k)];
+  options.keepalive = settings_.keepalive.has_value() ? &*settings_.keepalive : nullptr;
   options.handler = this;
   options.tag = number;
   int error = 0;
@@ -249,10 +252,12 @@ void Load::BecomeReady(uint32_t number, int64_t now_ns) {
   c.state = ConnectionState::kReady;
   c.attempts = 0;
   c.room_since_ns = now_ns;
+  c.heard_ns = now_ns;
   c.oldest_deadline_ns = kNever;
   CancelTimer(number);
   if (!wanted(number)) return;
   FillPipeline(number, now_ns);
+  ArmTimer(number, HeartbeatTime(number));
   if (settings_.pace != Pace::kPerConnection) return;
   Unlist(number);
   CollectDue(number, now_ns);
@@ -322,6 +327,7 @@ void Load::Forget(uint32_t number, After after) {
   c.socket = net::kNoSocket;
   c.places = InFlightPlaces();
   c.blocked = false;
+  c.heartbeat = false;
   c.oldest_deadline_ns = kNever;
   if (settings_.pace == Pace::kClosed) c.waiting = 0;
   if (!wanted(number)) {

@@ -38,7 +38,7 @@ void Load::FillPipeline(uint32_t number, int64_t now_ns) {
   if (settings_.pace != Pace::kClosed) return;
   Connection& c = connections_[number];
   c.waiting = 0;
-  while (c.waiting + c.places.count < settings_.pipeline) Owe(number, now_ns);
+  while (c.waiting + RequestsOn(c) < settings_.pipeline) Owe(number, now_ns);
 }
 
 // When the next request of the number's own schedule becomes due, on the loop's clock.
@@ -70,9 +70,10 @@ void Load::OnTimer(uint32_t number, int64_t now_ns) {
   if (wanted(number)) {
     CollectDue(number, now_ns);
     Pump(number, now_ns);
+    if (HeartbeatTime(number) <= now_ns) SendHeartbeat(number);
     if (c.state != ConnectionState::kReady) return;
   }
-  ArmTimer(number, std::min(c.oldest_deadline_ns, c.due_ns));
+  ArmTimer(number, std::min({c.oldest_deadline_ns, c.due_ns, HeartbeatTime(number)}));
   CloseIfDone(number);
 }
 
@@ -227,25 +228,51 @@ bool Load::Send(uint32_t number, int64_t intended_ns) {
   Connection& c = connections_[number];
   const uint64_t id = in_flight_.NextId(c.places);
   const std::span<const std::byte> bytes = protocol_->Request(number, id);
+  const std::optional<int64_t> sent_ns = HandOver(number, id, bytes, intended_ns, settings_.request_timeout_ns);
+  if (!sent_ns.has_value()) return false;
+  if (settings_.pace == Pace::kClosed) recorder_->RequestDue(c.endpoint);
+  recorder_->RequestSent(c.endpoint, settings_.pace == Pace::kTotal, bytes.size(),
+                         *sent_ns - std::max(intended_ns, c.room_since_ns));
+  return true;
+}
+
+void Load::SendHeartbeat(uint32_t number) {
+  Connection& c = connections_[number];
+  const uint64_t id = in_flight_.NextId(c.places);
+  const std::span<const std::byte> bytes = protocol_->Heartbeat(number, id);
+  if (!HandOver(number, id, bytes, InFlightRequest::kHeartbeat, settings_.heartbeat_timeout_ns).has_value()) return;
+  c.heartbeat = true;
+  recorder_->HeartbeatSent(c.endpoint, bytes.size());
+}
+
+// Gives the bytes to the loop and puts what they ask for in flight. When that was; nullopt as Send's false.
+std::optional<int64_t> Load::HandOver(uint32_t number, uint64_t id, std::span<const std::byte> bytes,
+                                      int64_t intended_ns, int64_t timeout_ns) {
+  Connection& c = connections_[number];
   if (loop_->QueuedBytes(c.socket) + bytes.size() > kMaxQueuedBytes) {
     c.blocked = true;
-    return false;
+    return std::nullopt;
   }
   const int64_t now_ns = clock_();
   if (!loop_->Send(c.socket, bytes)) {
     c.state = ConnectionState::kDying;
-    return false;
+    return std::nullopt;
   }
   in_flight_.Add(number, &c.places, id, intended_ns, now_ns);
-  if (settings_.pace == Pace::kClosed) recorder_->RequestDue(c.endpoint);
-  recorder_->RequestSent(c.endpoint, settings_.pace == Pace::kTotal, bytes.size(),
-                         now_ns - std::max(intended_ns, c.room_since_ns));
-  const int64_t deadline_ns = now_ns + settings_.request_timeout_ns;
+  const int64_t deadline_ns = now_ns + timeout_ns;
   if (c.oldest_deadline_ns > deadline_ns) {
     c.oldest_deadline_ns = deadline_ns;
     ArmTimer(number, deadline_ns);
   }
-  return true;
+  return now_ns;
+}
+
+// When the connection is to be asked for a sign of life unless something happens on it before; kNever while something
+// is in flight, whose answer or timeout is awaited anyhow.
+int64_t Load::HeartbeatTime(uint32_t number) const {
+  const Connection& c = connections_[number];
+  const bool watched = settings_.heartbeat_every_ns > 0 && c.state == ConnectionState::kReady && wanted(number);
+  return watched && c.places.count == 0 && !c.blocked && !ending_ ? c.heard_ns + settings_.heartbeat_every_ns : kNever;
 }
 
 void Load::OnDrained(uint64_t tag, net::SocketId /*id*/) {
@@ -256,6 +283,7 @@ void Load::OnDrained(uint64_t tag, net::SocketId /*id*/) {
   c.blocked = false;
   c.room_since_ns = clock_();
   Pump(number, c.room_since_ns);
+  ArmTimer(number, HeartbeatTime(number));
 }
 
 void Load::OnReceived(uint64_t tag, net::SocketId id, std::span<const std::byte> bytes) {
@@ -263,12 +291,14 @@ void Load::OnReceived(uint64_t tag, net::SocketId id, std::span<const std::byte>
   const auto number = static_cast<uint32_t>(tag);
   Connection& c = connections_[number];
   received_ns_ = clock_();
+  c.heard_ns = received_ns_;
   recorder_->BytesReceived(c.endpoint, bytes.size());
   current_ = number;
   protocol_->OnReceived(number, bytes, this);
   current_ = kNoConnection;
   if (c.socket != id || c.state != ConnectionState::kReady) return;
   Pump(number, received_ns_);
+  ArmTimer(number, HeartbeatTime(number));
   CloseIfDone(number);
 }
 
@@ -314,6 +344,11 @@ bool Load::Matched(uint64_t id, const Failure* failure) {
 
 void Load::Answered(uint32_t number, InFlightRequest* request, const Failure* failure) {
   Connection& c = connections_[number];
+  if (request->heartbeat()) {
+    recorder_->HeartbeatAnswered(c.endpoint);
+    c.heartbeat = false;
+    return in_flight_.Remove(number, &c.places, request);
+  }
   const int64_t service_ns = received_ns_ - request->sent_ns;
   const int64_t latency_ns = LatencyOf(*request, received_ns_);
   if (failure == nullptr) {
@@ -321,7 +356,7 @@ void Load::Answered(uint32_t number, InFlightRequest* request, const Failure* fa
   } else {
     recorder_->RequestFailedAfter(c.endpoint, *failure, latency_ns, service_ns);
   }
-  if (c.places.count == settings_.pipeline) c.room_since_ns = received_ns_;
+  if (RequestsOn(c) == settings_.pipeline) c.room_since_ns = received_ns_;
   in_flight_.Remove(number, &c.places, request);
   if (wanted(number)) Owe(number, received_ns_ + settings_.think_ns);
 }
@@ -332,25 +367,35 @@ void Load::OnBroken(const char* detail) {
   Lose(current_, {v1::ERROR_KIND_PROTOCOL, detail});
 }
 
-// Gives up the requests whose time is over. False when the connection is lost with them.
+// Gives up what has had its time. False when the connection is lost with it.
 bool Load::Expire(uint32_t number, int64_t now_ns) {
   Connection& c = connections_[number];
-  const Failure timeout{v1::ERROR_KIND_REQUEST_TIMEOUT, ""};
+  Failure timeout{v1::ERROR_KIND_REQUEST_TIMEOUT, ""};
   c.oldest_deadline_ns = kNever;
   bool expired = false;
+  bool silent = false;
   for (uint16_t place = 0; place < c.places.touched; ++place) {
     InFlightRequest* request = in_flight_.At(number, place);
     if (request == nullptr) continue;
-    const int64_t deadline_ns = request->sent_ns + settings_.request_timeout_ns;
+    const int64_t deadline_ns =
+        request->sent_ns + (request->heartbeat() ? settings_.heartbeat_timeout_ns : settings_.request_timeout_ns);
     if (deadline_ns > now_ns) {
       c.oldest_deadline_ns = std::min(c.oldest_deadline_ns, deadline_ns);
+      continue;
+    }
+    if (request->heartbeat()) {
+      silent = true;
       continue;
     }
     expired = true;
     received_ns_ = now_ns;
     Answered(number, request, &timeout);
   }
-  if (!expired || !protocol_->ordered()) return true;
+  if (silent) {
+    timeout.kind = v1::ERROR_KIND_HEARTBEAT_TIMEOUT;
+  } else if (!expired || !protocol_->ordered()) {
+    return true;
+  }
   GiveUpInFlight(number, timeout, now_ns);
   loop_->Reset(c.socket);
   Lose(number, timeout);
@@ -363,7 +408,12 @@ void Load::FailInFlight(uint32_t number, const Failure& failure) {
   for (uint16_t place = 0; place < c.places.touched && c.places.count > 0; ++place) {
     InFlightRequest* request = in_flight_.At(number, place);
     if (request == nullptr) continue;
-    recorder_->RequestFailed(c.endpoint, failure);
+    if (request->heartbeat()) {
+      c.heartbeat = false;
+      recorder_->HeartbeatFailed(c.endpoint);
+    } else {
+      recorder_->RequestFailed(c.endpoint, failure);
+    }
     in_flight_.Remove(number, &c.places, request);
   }
 }
@@ -374,7 +424,12 @@ void Load::GiveUpInFlight(uint32_t number, const Failure& failure, int64_t now_n
   for (uint16_t place = 0; place < c.places.touched && c.places.count > 0; ++place) {
     InFlightRequest* request = in_flight_.At(number, place);
     if (request == nullptr) continue;
-    recorder_->RequestGivenUp(c.endpoint, failure, LatencyOf(*request, now_ns));
+    if (request->heartbeat()) {
+      c.heartbeat = false;
+      recorder_->HeartbeatFailed(c.endpoint);
+    } else {
+      recorder_->RequestGivenUp(c.endpoint, failure, LatencyOf(*request, now_ns));
+    }
     in_flight_.Remove(number, &c.places, request);
   }
 }

@@ -129,6 +129,22 @@ void Recorder::RequestFailed(uint32_t endpoint, const Failure& failure) {
   CountError(v1::ERROR_PHASE_REQUEST, failure);
 }
 
+void Recorder::HeartbeatSent(uint32_t endpoint, size_t bytes) {
+  v1::Counters& counters = endpoints_[endpoint].counters;
+  counters.set_heartbeats_sent(counters.heartbeats_sent() + 1);
+  counters.set_bytes_sent(counters.bytes_sent() + bytes);
+}
+
+void Recorder::HeartbeatAnswered(uint32_t endpoint) {
+  v1::Counters& counters = endpoints_[endpoint].counters;
+  counters.set_heartbeats_answered(counters.heartbeats_answered() + 1);
+}
+
+void Recorder::HeartbeatFailed(uint32_t endpoint) {
+  v1::Counters& counters = endpoints_[endpoint].counters;
+  counters.set_heartbeats_failed(counters.heartbeats_failed() + 1);
+}
+
 void Recorder::BytesSent(uint32_t endpoint, size_t bytes) {
   v1::Counters& counters = endpoints_[endpoint].counters;
   counters.set_bytes_sent(counters.bytes_sent() + bytes);

@@ -50,6 +50,12 @@ class Recorder {
   // It failed with its connection: how long it would have taken is not known.
   void RequestFailed(uint32_t endpoint, const Failure& failure);
 
+  // Heartbeats are in no other counter but that of bytes.
+  void HeartbeatSent(uint32_t endpoint, size_t bytes);
+  void HeartbeatAnswered(uint32_t endpoint);
+  // Its connection ended first.
+  void HeartbeatFailed(uint32_t endpoint);
+
   void BytesSent(uint32_t endpoint, size_t bytes);
   void BytesReceived(uint32_t endpoint, size_t bytes);
 

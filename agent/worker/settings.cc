@@ -1,6 +1,7 @@
 #include "agent/worker/settings.h"
 
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -15,6 +16,10 @@ constexpr int kMaxSources = 4096;
 constexpr uint32_t kMaxBurst = 1'000'000;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 constexpr int64_t kMaxSeconds = int64_t{366} * 24 * 3600;
+constexpr int64_t kMaxKeepaliveSeconds = 32'767;
+constexpr uint32_t kMaxKeepaliveProbes = 127;
+
+static_assert(kMaxPipeline + 1 <= InFlightTable::kMaxPlaces, "a heartbeat has a place beside those of requests");
 
 absl::Status Wrong(absl::string_view field, absl::string_view found, absl::string_view expected) {
   return absl::InvalidArgumentError(absl::StrCat("worker plan: ", field, " is ", found, "; it must be ", expected));
@@ -48,6 +53,40 @@ absl::Status ReadConnections(const v1::LoadSpec& load, Settings* settings) {
   return absl::OkStatus();
 }
 
+absl::Status ReadHeartbeat(const v1::LoadSpec& load, Settings* settings) {
+  if (!load.has_heartbeat()) return absl::OkStatus();
+  auto every = Nanoseconds("load.heartbeat.every", true, load.heartbeat().every(), 0);
+  if (!every.ok()) return every.status();
+  if (*every == 0) return Wrong("load.heartbeat.every", "0", "above 0");
+  auto timeout = Nanoseconds("load.heartbeat.timeout", load.heartbeat().has_timeout(), load.heartbeat().timeout(),
+                             10 * kNsPerSecond);
+  if (!timeout.ok()) return timeout.status();
+  if (*timeout == 0) return Wrong("load.heartbeat.timeout", "0", "above 0");
+  settings->heartbeat_every_ns = *every;
+  settings->heartbeat_timeout_ns = *timeout;
+  return absl::OkStatus();
+}
+
+absl::Status ReadKeepalive(const v1::LoadSpec& load, Settings* settings) {
+  if (!load.has_keepalive()) return absl::OkStatus();
+  const v1::KeepaliveSpec& keepalive = load.keepalive();
+  const int64_t idle_s = keepalive.idle().seconds();
+  const int64_t interval_s = keepalive.has_interval() ? keepalive.interval().seconds() : 10;
+  const uint32_t probes = keepalive.probes() > 0 ? keepalive.probes() : 3;
+  for (const auto& [field, seconds] :
+       {std::pair("load.keepalive.idle", idle_s), std::pair("load.keepalive.interval", interval_s)}) {
+    if (seconds < 1 || seconds > kMaxKeepaliveSeconds) {
+      return Wrong(field, absl::StrCat(seconds, " s"), absl::StrCat("1 s to ", kMaxKeepaliveSeconds, " s"));
+    }
+  }
+  if (probes > kMaxKeepaliveProbes) {
+    return Wrong("load.keepalive.probes", absl::StrCat(probes), absl::StrCat("1 to ", kMaxKeepaliveProbes));
+  }
+  settings->keepalive =
+      net::Keepalive{static_cast<int>(idle_s), static_cast<int>(interval_s), static_cast<int>(probes)};
+  return absl::OkStatus();
+}
+
 absl::Status ReadRequests(const v1::LoadSpec& load, Settings* settings) {
   settings->request_timeout_ns = 30 * kNsPerSecond;
   if (!load.has_requests()) return absl::OkStatus();
@@ -58,9 +97,8 @@ absl::Status ReadRequests(const v1::LoadSpec& load, Settings* settings) {
   auto think = Nanoseconds("load.requests.think", requests.has_think(), requests.think(), 0);
   if (!think.ok()) return think.status();
   settings->think_ns = *think;
-  if (requests.pipeline() > InFlightTable::kMaxPipeline) {
-    return Wrong("load.requests.pipeline", absl::StrCat(requests.pipeline()),
-                 absl::StrCat("1 to ", InFlightTable::kMaxPipeline));
+  if (requests.pipeline() > kMaxPipeline) {
+    return Wrong("load.requests.pipeline", absl::StrCat(requests.pipeline()), absl::StrCat("1 to ", kMaxPipeline));
   }
   settings->pipeline = requests.pipeline() == 0 ? 1 : requests.pipeline();
   settings->spacing.poisson = requests.arrival() == v1::ARRIVAL_POISSON;
@@ -124,6 +162,8 @@ absl::StatusOr<Settings> Settings::From(const v1::WorkerPlan& plan) {
     settings.sources.push_back(*address);
   }
   if (absl::Status status = ReadConnections(plan.load(), &settings); !status.ok()) return status;
+  if (absl::Status status = ReadHeartbeat(plan.load(), &settings); !status.ok()) return status;
+  if (absl::Status status = ReadKeepalive(plan.load(), &settings); !status.ok()) return status;
   if (absl::Status status = ReadRequests(plan.load(), &settings); !status.ok()) return status;
   return settings;
 }

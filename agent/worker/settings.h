@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ enum class Pace {
   kClosed,         // after the answer and the think time
 };
 
+// Requests in flight on one connection.
+inline constexpr uint32_t kMaxPipeline = 1024;
+
 // A WorkerPlan with its defaults filled in, checked, and in the units that the load engine works with. Constant.
 struct Settings {
   v1::WorkerPlan plan;
@@ -29,6 +33,9 @@ struct Settings {
   bool reconnect = false;
   int64_t initial_backoff_ns = 0;
   int64_t max_backoff_ns = 0;
+  int64_t heartbeat_every_ns = 0;  // 0: there are none
+  int64_t heartbeat_timeout_ns = 0;
+  std::optional<net::Keepalive> keepalive;
   Pace pace = Pace::kNone;
   double rate_per_s = 0;
   Spacing spacing;

@@ -18,6 +18,9 @@ void AddCounters(const v1::Counters& from, v1::Counters* to) {
   to->set_requests_dropped(to->requests_dropped() + from.requests_dropped());
   to->set_bytes_sent(to->bytes_sent() + from.bytes_sent());
   to->set_bytes_received(to->bytes_received() + from.bytes_received());
+  to->set_heartbeats_sent(to->heartbeats_sent() + from.heartbeats_sent());
+  to->set_heartbeats_answered(to->heartbeats_answered() + from.heartbeats_answered());
+  to->set_heartbeats_failed(to->heartbeats_failed() + from.heartbeats_failed());
 }
 
 void AddGauges(const v1::Gauges& from, v1::Gauges* to) {

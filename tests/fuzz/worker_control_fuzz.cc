@@ -12,9 +12,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!message.has_plan()) return;
     const auto settings = loadstar::worker::Settings::From(message.plan());
     if (!settings.ok()) return;
-    if (settings->endpoints.empty() || settings->pipeline < 1 ||
-        settings->pipeline > loadstar::worker::InFlightTable::kMaxPipeline || settings->connect_timeout_ns <= 0 ||
-        settings->request_timeout_ns <= 0 || settings->think_ns < 0 || settings->rate_per_s < 0) {
+    if (settings->endpoints.empty() || settings->pipeline < 1 || settings->pipeline > loadstar::worker::kMaxPipeline ||
+        settings->connect_timeout_ns <= 0 || settings->request_timeout_ns <= 0 || settings->think_ns < 0 ||
+        settings->rate_per_s < 0) {
       std::abort();
     }
   };

@@ -337,7 +337,7 @@ TEST(EngineTest, EchoThatDiffersOrComesOutOfOrderEndsTheConnection) {
   struct Wrong final : GoodPeer {
     void OnBytes(SimLoop* loop, net::SocketId id, const std::string& bytes) override {
       std::string answer = bytes;
-      answer[reversed ? 6 : 20] ^= reversed ? 4 : 1;  // the id, one sequence number further; the pattern
+      answer[reversed ? 6 : 20] ^= reversed ? 8 : 1;  // the id, one sequence number further; the pattern
       loop->Answer(id, 1000, answer);
     }
     bool reversed = false;
@@ -917,6 +917,9 @@ RC_GTEST_PROP(EngineProperty, LedgersHoldAtEverySecondWhateverTheTargetDoes, ())
   plan.Ramp(2 * kS, connections);
   if (*rc::gen::arbitrary<bool>()) plan.Mcp();
   if (*rc::gen::arbitrary<bool>()) plan.Reconnect();
+  if (*rc::gen::arbitrary<bool>()) {
+    plan.Heartbeat(*rc::gen::inRange<int64_t>(5 * kMs, kS), *rc::gen::inRange<int64_t>(5 * kMs, 3 * kS));
+  }
   const auto arrival = *rc::gen::element(v1::ARRIVAL_CONSTANT, v1::ARRIVAL_POISSON, v1::ARRIVAL_BURST);
   if (pace <= 1) plan.Open(500, v1::RATE_SCOPE_TOTAL, arrival);
   if (pace == 2 || pace == 3) plan.Open(5, v1::RATE_SCOPE_PER_CONNECTION, arrival);
@@ -954,6 +957,7 @@ RC_GTEST_PROP(EngineProperty, WhatIsDueIsTheProfilesWhateverTheTargetDoes, ()) {
   plan.Open(8, v1::RATE_SCOPE_PER_CONNECTION, arrival).Pipeline(*rc::gen::inRange<uint32_t>(1, 5)).Timeout(1);
   if (*rc::gen::arbitrary<bool>()) plan.Mcp();
   if (*rc::gen::arbitrary<bool>()) plan.Reconnect();
+  if (*rc::gen::arbitrary<bool>()) plan.Heartbeat(*rc::gen::inRange<int64_t>(5 * kMs, kS), 500 * kMs);
   plan.plan().mutable_load()->set_seed(seed);
   v1::LoadUpdate update;
   update.set_rate_per_s(*rc::gen::inRange(0, 20));

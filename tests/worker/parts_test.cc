@@ -65,11 +65,11 @@ TEST(InFlightTest, IdsGrowAndPlacesAreUsedAgain) {
 }
 
 TEST(InFlightTest, ManyPlacesComeAndGoInAnyOrder) {
-  InFlightTable table(1, InFlightTable::kMaxPipeline, /*in_order=*/false);
+  InFlightTable table(1, InFlightTable::kMaxPlaces, /*in_order=*/false);
   InFlightPlaces places;
   std::vector<uint64_t> ids;
   for (uint64_t round = 0; round < 20'000; ++round) {
-    if (places.count < table.pipeline() && round % 3 != 0) {
+    if (places.count < table.places() && round % 3 != 0) {
       ids.push_back(table.NextId(places));
       table.Add(0, &places, ids.back(), static_cast<int64_t>(ids.back()), 0);
     } else if (!ids.empty()) {
@@ -111,6 +111,21 @@ TEST(SettingsTest, DefaultsAreFilledIn) {
   EXPECT_EQ(settings->pace, Pace::kNone);
   EXPECT_EQ(settings->pipeline, 1u);
   EXPECT_FALSE(settings->reconnect);
+  EXPECT_EQ(settings->heartbeat_every_ns, 0);
+  EXPECT_FALSE(settings->keepalive.has_value());
+}
+
+TEST(SettingsTest, HeartbeatAndKeepaliveHaveDefaults) {
+  PlanBuilder plan;
+  plan.Hold(kS, 5).plan().mutable_load()->mutable_heartbeat()->mutable_every()->set_seconds(30);
+  plan.plan().mutable_load()->mutable_keepalive()->mutable_idle()->set_seconds(60);
+  auto settings = Settings::From(plan.plan());
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->heartbeat_every_ns, 30 * kS);
+  EXPECT_EQ(settings->heartbeat_timeout_ns, 10 * kS);
+  EXPECT_EQ(settings->keepalive->idle_s, 60);
+  EXPECT_EQ(settings->keepalive->interval_s, 10);
+  EXPECT_EQ(settings->keepalive->probes, 3);
 }
 
 TEST(SettingsTest, WrongPlansAreRefusedWithTheFieldsName) {
@@ -129,6 +144,13 @@ TEST(SettingsTest, WrongPlansAreRefusedWithTheFieldsName) {
       {"rate_scope", [](v1::WorkerPlan* plan) { plan->mutable_load()->mutable_requests()->clear_rate_scope(); }},
       {"rate_per_s", [](v1::WorkerPlan* plan) { plan->mutable_load()->mutable_requests()->set_rate_per_s(NAN); }},
       {"think", [](v1::WorkerPlan* plan) { plan->mutable_load()->mutable_requests()->mutable_think()->set_nanos(-1); }},
+      {"heartbeat.every", [](v1::WorkerPlan* plan) { plan->mutable_load()->mutable_heartbeat(); }},
+      {"keepalive.idle", [](v1::WorkerPlan* plan) { plan->mutable_load()->mutable_keepalive(); }},
+      {"keepalive.interval",
+       [](v1::WorkerPlan* plan) {
+         plan->mutable_load()->mutable_keepalive()->mutable_idle()->set_seconds(1);
+         plan->mutable_load()->mutable_keepalive()->mutable_interval()->set_seconds(40'000);
+       }},
       {"connect_timeout",
        [](v1::WorkerPlan* plan) { plan->mutable_load()->mutable_connect_timeout()->set_seconds(INT64_MAX); }},
   };

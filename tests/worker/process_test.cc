@@ -151,6 +151,96 @@ TEST(WorkerProcessTest, PortWhereNobodyListensIsReportedAsRefusing) {
   EXPECT_EQ(told.Errors(v1::ERROR_PHASE_CONNECT, v1::ERROR_KIND_REFUSED), told.Sum().counters().connects_attempted());
 }
 
+// The worker with each of the real loops.
+class OnBackend : public testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Backends, OnBackend, testing::Values("io_uring", "epoll"),
+                         [](const auto& which) { return std::string(which.param); });
+
+// A listener whose connections end when the test says so.
+class Acceptor {
+ public:
+  Acceptor() {
+    fd_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(address);
+    EXPECT_EQ(bind(fd_, reinterpret_cast<const sockaddr*>(&address), length), 0);
+    EXPECT_EQ(listen(fd_, 128), 0);
+    EXPECT_EQ(getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length), 0);
+    port_ = ntohs(address.sin_port);
+  }
+  ~Acceptor() {
+    for (const int fd : accepted_) close(fd);
+    close(fd_);
+  }
+  std::string endpoint() const { return "127.0.0.1:" + std::to_string(port_); }
+  void Accept(size_t count) {
+    while (count-- > 0) accepted_.push_back(accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC));
+  }
+  void End(size_t count, bool reset) {
+    while (count-- > 0) {
+      const linger at_once{reset ? 1 : 0, 0};
+      EXPECT_EQ(setsockopt(accepted_.back(), SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+      close(accepted_.back());
+      accepted_.pop_back();
+    }
+  }
+
+ private:
+  int fd_ = -1;
+  int port_ = 0;
+  std::vector<int> accepted_;
+};
+
+void SleepUntil(int64_t until_ns) {
+  while (net::Loop::ReadClock() < until_ns) poll(nullptr, 0, 1);
+}
+
+TEST_P(OnBackend, CloseAndResetOfIdleConnectionsCountInTheSecondInWhichTheyHappen) {
+  Acceptor target;
+  WorkerProcess worker(Program("loadstar-worker"), 0, GetParam());
+  const Told told =
+      RunPlan(&worker, PlanFor({target.endpoint()}).Hold(5 * kS, 30).plan(), seconds(20), [&](int64_t start_ns) {
+        target.Accept(30);
+        SleepUntil(start_ns + kS + 500 * kMs);
+        target.End(10, /*reset=*/false);
+        SleepUntil(start_ns + 3 * kS + 500 * kMs);
+        target.End(7, /*reset=*/true);
+      });
+  ASSERT_GE(told.samples.size(), 5u);
+  for (size_t second = 0; second < 5; ++second) {
+    const v1::LoadFigures& figures = told.samples[second].figures();
+    EXPECT_EQ(figures.counters().connections_lost(), second == 1 ? 10u : second == 3 ? 7u : 0u) << second;
+    EXPECT_EQ(figures.gauges().connections_established(), second < 1 ? 30u : second < 3 ? 20u : 13u) << second;
+  }
+  EXPECT_EQ(told.Errors(v1::ERROR_PHASE_CONNECTION, v1::ERROR_KIND_CLOSED_BY_PEER), 10u);
+  EXPECT_EQ(told.Errors(v1::ERROR_PHASE_CONNECTION, v1::ERROR_KIND_RESET), 7u);
+  EXPECT_EQ(told.Sum().counters().connections_closed(), 13u);
+}
+
+TEST_P(OnBackend, HeartbeatsFindATargetThatStandsStillAndOthersStay) {
+  EchoServer alive(1);
+  EchoServer stalled(1);
+  WorkerProcess worker(Program("loadstar-worker"), 0, GetParam());
+  PlanBuilder plan = PlanFor({alive.endpoints()[0], stalled.endpoints()[0]});
+  plan.Hold(4 * kS, 40).Heartbeat(200 * kMs, 500 * kMs);
+  const Told told = RunPlan(&worker, plan.plan(), seconds(20),
+                            [&](int64_t start_ns) { stalled.Stall(start_ns + kS + 200 * kMs, start_ns + 4 * kS); });
+  // Asked again 0.2 s after the last answer at the latest, and lost 0.5 s later.
+  ASSERT_GE(told.samples.size(), 4u);
+  for (size_t second = 0; second < 4; ++second) {
+    EXPECT_EQ(told.samples[second].figures().counters().connections_lost(), second == 1 ? 20u : 0u) << second;
+  }
+  EXPECT_EQ(told.Errors(v1::ERROR_PHASE_CONNECTION, v1::ERROR_KIND_HEARTBEAT_TIMEOUT), 20u);
+  const v1::Counters sum = told.Sum().counters();
+  EXPECT_EQ(sum.heartbeats_failed(), 20u);
+  EXPECT_GT(sum.heartbeats_answered(), 20u * 15);
+  EXPECT_EQ(sum.connections_closed(), 20u);
+  EXPECT_EQ(sum.requests_due() + sum.requests_sent(), 0u);
+}
+
 std::string AddressOf(int port) { return "127.0.0.1:" + std::to_string(port); }
 
 // The answer to a request of HTTP/1.0, head and body.

@@ -93,6 +93,7 @@ TEST(McpTest, RequestsArePingOrToolsCallOnOneLine) {
             "{\"jsonrpc\":\"2.0\",\"id\":2049,\"method\":\"tools/call\",\"params\":{\"name\":\"say \\\"hi\\\"\","
             "\"arguments\":{   \"text\": \"a\\nb\" }}}\n");
   EXPECT_TRUE(ParseJsonRpc(request).has_value());
+  EXPECT_EQ(Text(ReadyMcp(mcp)->Heartbeat(1, 2050)), "{\"jsonrpc\":\"2.0\",\"id\":2050,\"method\":\"ping\"}\n");
 }
 
 TEST(McpTest, AnswersMatchInAnyCut) {
@@ -325,6 +326,10 @@ TEST(HttpTest, RequestsNameTheEndpointAndSayWhatTheTestSays) {
   AddHeader(&plan, "Accept", "a, b");
   AddHeader(&plan, "hOst", "mine");
   EXPECT_EQ(RequestOf(plan, 1), "PUT /a?b HTTP/1.1\r\nAccept: a, b\r\nhOst: mine\r\nContent-Length: 4\r\n\r\nx\r\ny");
+  auto protocol = Make(plan);
+  std::string greeting;
+  ASSERT_TRUE(protocol->Begin(1, 1, &greeting));
+  EXPECT_EQ(Text(protocol->Heartbeat(1, 1)), Text(protocol->Request(1, 1)));
   plan = HttpPlan();
   plan.mutable_http()->set_method("POST");
   EXPECT_EQ(RequestOf(plan, 0), "POST / HTTP/1.1\r\nHost: 127.0.0.1:80\r\nContent-Length: 0\r\n\r\n");
@@ -412,6 +417,8 @@ TEST(McpHttpTest, SessionOfInitializeIsInEveryLaterRequest) {
   EXPECT_EQ(log.words, Words{"ready"});
   EXPECT_EQ(Text(protocol->Request(1, 1024)),
             session + "Content-Length: 43\r\n\r\n" + R"({"jsonrpc":"2.0","id":1024,"method":"ping"})");
+  EXPECT_EQ(Text(protocol->Heartbeat(1, 2048)),
+            session + "Content-Length: 43\r\n\r\n" + R"({"jsonrpc":"2.0","id":2048,"method":"ping"})");
   // Another connection has no session yet.
   EXPECT_FALSE(protocol->Begin(2, 1, &greeting));
   log.words.clear();

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <queue>
 #include <set>
 #include <string>
@@ -74,6 +75,8 @@ class SimLoop final : public net::Loop {
   }
   size_t closes() const { return closes_; }
   size_t resets() const { return resets_; }
+  // Of the latest connect.
+  const std::optional<net::Keepalive>& keepalive() const { return keepalive_; }
 
   std::string backend() const override { return "simulated"; }
   std::string backend_reason() const override { return ""; }
@@ -83,6 +86,7 @@ class SimLoop final : public net::Loop {
       return false;
     }
     *id = next_id_++;
+    keepalive_ = options.keepalive != nullptr ? std::optional(*options.keepalive) : std::nullopt;
     const std::string endpoint = net::ToString(*options.peer);
     sockets_[*id] = {options.handler, options.tag, endpoint, false};
     const SimPeer::Connect fate =
@@ -164,6 +168,7 @@ class SimLoop final : public net::Loop {
   std::priority_queue<Event> events_;
   uint64_t sequence_ = 0;
   int connect_error_ = 0;
+  std::optional<net::Keepalive> keepalive_;
   size_t closes_ = 0;
   size_t resets_ = 0;
 };

@@ -87,7 +87,8 @@ inline uint64_t TimedErrors(const v1::LoadFigures& figures) {
   uint64_t count = 0;
   for (const v1::ErrorCount& error : figures.errors()) {
     const bool timed = error.kind() == v1::ERROR_KIND_RPC_ERROR || error.kind() == v1::ERROR_KIND_HTTP_STATUS ||
-                       error.kind() == v1::ERROR_KIND_REQUEST_TIMEOUT || error.kind() == v1::ERROR_KIND_ABANDONED;
+                       error.kind() == v1::ERROR_KIND_REQUEST_TIMEOUT || error.kind() == v1::ERROR_KIND_ABANDONED ||
+                       error.kind() == v1::ERROR_KIND_HEARTBEAT_TIMEOUT;
     if (timed && error.phase() == v1::ERROR_PHASE_REQUEST) count += error.count();
   }
   return count;
@@ -97,6 +98,7 @@ inline uint64_t TimedErrors(const v1::LoadFigures& figures) {
 inline void ExpectLedger(const std::vector<v1::WorkerSample>& samples) {
   v1::Gauges before;
   std::map<std::string, v1::Gauges> endpoints_before;
+  uint64_t heartbeats_under_way = 0;
   const auto balance = [](const v1::Counters& c, const v1::Gauges& was, const v1::Gauges& is,
                           const std::string& where) {
     EXPECT_EQ(c.connects_attempted(),
@@ -117,6 +119,11 @@ inline void ExpectLedger(const std::vector<v1::WorkerSample>& samples) {
     EXPECT_EQ(f.counters().requests_due(), f.counters().requests_sent() + f.counters().requests_dropped() +
                                                f.gauges().requests_backlog() - before.requests_backlog())
         << where;
+    heartbeats_under_way += f.counters().heartbeats_sent();
+    const uint64_t over = f.counters().heartbeats_answered() + f.counters().heartbeats_failed();
+    ASSERT_GE(heartbeats_under_way, over) << where;
+    heartbeats_under_way -= over;
+    EXPECT_LE(heartbeats_under_way, f.gauges().connections_established()) << where << ": one a connection";
     EXPECT_EQ(ErrorsOf(f, v1::ERROR_PHASE_CONNECT), f.counters().connects_failed()) << where;
     EXPECT_EQ(ErrorsOf(f, v1::ERROR_PHASE_CONNECTION), f.counters().connections_lost()) << where;
     EXPECT_EQ(ErrorsOf(f, v1::ERROR_PHASE_REQUEST), f.counters().requests_failed()) << where;
@@ -133,6 +140,7 @@ inline void ExpectLedger(const std::vector<v1::WorkerSample>& samples) {
     endpoints_before = now;
     EXPECT_EQ(endpoints.counters().requests_sent(), f.counters().requests_sent()) << where;
     EXPECT_EQ(endpoints.counters().connects_attempted(), f.counters().connects_attempted()) << where;
+    EXPECT_EQ(endpoints.counters().heartbeats_sent(), f.counters().heartbeats_sent()) << where;
     EXPECT_EQ(endpoints.gauges().connections_established(), f.gauges().connections_established()) << where;
     EXPECT_EQ(endpoints.gauges().connections_target(), f.gauges().connections_target()) << where;
     metrics::Histogram latency;
@@ -150,6 +158,7 @@ inline void ExpectLedger(const std::vector<v1::WorkerSample>& samples) {
   EXPECT_EQ(before.connections_pending(), 0u);
   EXPECT_EQ(before.requests_outstanding(), 0u);
   EXPECT_EQ(before.requests_backlog(), 0u);
+  EXPECT_EQ(heartbeats_under_way, 0u);
 }
 
 // A run in simulated time. The start is one second after construction.
@@ -258,6 +267,14 @@ class PlanBuilder {
   }
   PlanBuilder& Mcp() {
     plan_.set_protocol(v1::PROTOCOL_MCP_TCP);
+    return *this;
+  }
+  PlanBuilder& Heartbeat(int64_t every_ns, int64_t timeout_ns) {
+    v1::HeartbeatSpec* heartbeat = plan_.mutable_load()->mutable_heartbeat();
+    heartbeat->mutable_every()->set_seconds(every_ns / kS);
+    heartbeat->mutable_every()->set_nanos(static_cast<int32_t>(every_ns % kS));
+    heartbeat->mutable_timeout()->set_seconds(timeout_ns / kS);
+    heartbeat->mutable_timeout()->set_nanos(static_cast<int32_t>(timeout_ns % kS));
     return *this;
   }
   PlanBuilder& Reconnect() {

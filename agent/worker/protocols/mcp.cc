@@ -18,7 +18,7 @@ constexpr size_t kMaxDigits = 20;
 }  // namespace
 
 absl::StatusOr<McpRequest> McpRequest::Create(const v1::McpOptions& options) {
-  if (options.method().empty() || options.method() == "ping") return McpRequest(R"(,"method":"ping"})");
+  if (options.method().empty() || options.method() == "ping") return Ping();
   if (options.method() != "tools/call") {
     return absl::InvalidArgumentError(
         absl::StrCat("mcp.method is \"", options.method(), "\": choose ping or tools/call"));

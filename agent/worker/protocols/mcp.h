@@ -13,7 +13,7 @@
 namespace loadstar::worker {
 
 inline constexpr std::string_view kMcpRevision = "2025-06-18";
-// Requests carry ids from 1,024 on (see in_flight.h), so 0 is the handshake's.
+// Requests carry ids from 2,048 on (see in_flight.h), so 0 is the handshake's.
 inline constexpr uint64_t kMcpInitializeId = 0;
 inline constexpr std::string_view kMcpInitialize =
     R"({"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},)"
@@ -22,11 +22,13 @@ inline constexpr std::string_view kMcpInitialized = R"({"jsonrpc":"2.0","method"
 // Longest message of a target that is read.
 inline constexpr size_t kMcpMaxMessage = 1 << 20;
 
-// The request that a test repeats, with the next id each time. Has no line breaks.
+// A request that is repeated, with the next id each time. Has no line breaks.
 class McpRequest {
  public:
-  // ping, or tools/call. An error says which setting is wrong.
+  // That of the test: ping, or tools/call. An error says which setting is wrong.
   static absl::StatusOr<McpRequest> Create(const v1::McpOptions& options);
+
+  static McpRequest Ping() { return McpRequest(R"(,"method":"ping"})"); }
 
   void AppendTo(uint64_t id, std::string* out) const;
   size_t SizeOf(uint64_t id) const;

@@ -71,10 +71,14 @@ void McpHttp::AppendHead(const State& state, size_t body_bytes, std::string* out
   AppendLength(body_bytes, out);
 }
 
-std::span<const std::byte> McpHttp::Request(uint32_t connection, uint64_t id) {
+std::span<const std::byte> McpHttp::Request(uint32_t connection, uint64_t id) { return Post(connection, request_, id); }
+
+std::span<const std::byte> McpHttp::Heartbeat(uint32_t connection, uint64_t id) { return Post(connection, ping_, id); }
+
+std::span<const std::byte> McpHttp::Post(uint32_t connection, const McpRequest& request, uint64_t id) {
   text_.clear();
-  AppendHead(states_[connection], request_.SizeOf(id), &text_);
-  request_.AppendTo(id, &text_);
+  AppendHead(states_[connection], request.SizeOf(id), &text_);
+  request.AppendTo(id, &text_);
   return AsBytes(text_);
 }
 

@@ -26,6 +26,7 @@ class McpHttp final : public Protocol {
   bool ordered() const override { return true; }
   bool Begin(uint32_t connection, uint32_t endpoint, std::string* out) override;
   std::span<const std::byte> Request(uint32_t connection, uint64_t id) override;
+  std::span<const std::byte> Heartbeat(uint32_t connection, uint64_t id) override;
   void OnReceived(uint32_t connection, std::span<const std::byte> bytes, ProtocolEvents* events) override;
   void OnPeerClosed(uint32_t connection, ProtocolEvents* events) override;
   void End(uint32_t connection) override;
@@ -48,11 +49,13 @@ class McpHttp final : public Protocol {
   bool OnEnd(State* state, std::string_view body, ProtocolEvents* events);
   bool OnInitializeAnswer(State* state, std::string_view body, ProtocolEvents* events);
   bool OnRequestAnswer(const State& state, std::string_view body, ProtocolEvents* events) const;
+  std::span<const std::byte> Post(uint32_t connection, const McpRequest& request, uint64_t id);
   // The head of a POST in the session, up to the length of its body.
   void AppendHead(const State& state, size_t body_bytes, std::string* out) const;
 
   const std::vector<std::string> heads_;  // by endpoint
   const McpRequest request_;
+  const McpRequest ping_ = McpRequest::Ping();
   const bool close_;  // the test asks for "Connection: close"
   std::string text_;  // of the last request
   std::vector<State> states_;

@@ -20,9 +20,13 @@ bool McpTcp::Begin(uint32_t connection, uint32_t /*endpoint*/, std::string* out)
   return false;
 }
 
-std::span<const std::byte> McpTcp::Request(uint32_t /*connection*/, uint64_t id) {
+std::span<const std::byte> McpTcp::Request(uint32_t /*connection*/, uint64_t id) { return Line(request_, id); }
+
+std::span<const std::byte> McpTcp::Heartbeat(uint32_t /*connection*/, uint64_t id) { return Line(ping_, id); }
+
+std::span<const std::byte> McpTcp::Line(const McpRequest& request, uint64_t id) {
   text_.clear();
-  request_.AppendTo(id, &text_);
+  request.AppendTo(id, &text_);
   text_.push_back('\n');
   return AsBytes(text_);
 }

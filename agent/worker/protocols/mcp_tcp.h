@@ -27,6 +27,7 @@ class McpTcp final : public Protocol {
   bool ordered() const override { return false; }
   bool Begin(uint32_t connection, uint32_t endpoint, std::string* out) override;
   std::span<const std::byte> Request(uint32_t connection, uint64_t id) override;
+  std::span<const std::byte> Heartbeat(uint32_t connection, uint64_t id) override;
   void OnReceived(uint32_t connection, std::span<const std::byte> bytes, ProtocolEvents* events) override;
   void End(uint32_t connection) override;
 
@@ -35,7 +36,10 @@ class McpTcp final : public Protocol {
   bool OnLine(uint32_t connection, std::string_view line, ProtocolEvents* events);
   bool OnInitialized(uint32_t connection, const McpMessage& message, ProtocolEvents* events);
 
+  std::span<const std::byte> Line(const McpRequest& request, uint64_t id);
+
   const McpRequest request_;
+  const McpRequest ping_ = McpRequest::Ping();
   std::string text_;  // of the last request
   std::vector<bool> ready_;
   std::vector<std::unique_ptr<std::string>> partial_;  // null but for connections in the middle of a line

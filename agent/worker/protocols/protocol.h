@@ -58,6 +58,9 @@ class Protocol {
   virtual bool Begin(uint32_t connection, uint32_t endpoint, std::string* out) = 0;
   // The bytes of a request; valid until the next call. Ids only ever grow on one connection.
   virtual std::span<const std::byte> Request(uint32_t connection, uint64_t id) = 0;
+  // The bytes that ask an idle connection for a sign of life, answered as a request is; valid until the next call. The
+  // test's own request, where the protocol has no better.
+  virtual std::span<const std::byte> Heartbeat(uint32_t connection, uint64_t id) { return Request(connection, id); }
   // Bytes arrived.
   virtual void OnReceived(uint32_t connection, std::span<const std::byte> bytes, ProtocolEvents* events) = 0;
   // The far side closed the connection in order, and nothing can be sent any more. Where that completes an answer, the
