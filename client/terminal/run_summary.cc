@@ -63,6 +63,10 @@ void AddFigures(const v1::Run& run, std::vector<Line>* lines) {
       absl::StrFormat("peak %s   established %s   failed %s   lost %s   closed %s", Grouped(run.peak_connections()),
                       Grouped(counters.connects_established()), Grouped(counters.connects_failed()),
                       Grouped(counters.connections_lost()), Grouped(counters.connections_closed()))));
+  if (counters.heartbeats_sent() > 0) {
+    lines->push_back(Field("heartbeats", absl::StrFormat("sent %s   answered %s", Grouped(counters.heartbeats_sent()),
+                                                         Grouped(counters.heartbeats_answered()))));
+  }
   std::string rate(kAbsent);
   if (run.recorded_s() > 0) {
     rate = Rate(static_cast<double>(counters.requests_answered()) / static_cast<double>(run.recorded_s()));

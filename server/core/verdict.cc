@@ -144,6 +144,7 @@ void JudgeLedgers(const v1::Run& run, Reasons* reasons) {
        c.requests_answered() + c.requests_failed() + g.requests_outstanding()},
       {"requests due", c.requests_due(), "sent + dropped + backlog",
        c.requests_sent() + c.requests_dropped() + g.requests_backlog()},
+      {"heartbeats sent", c.heartbeats_sent(), "answered + failed", c.heartbeats_answered() + c.heartbeats_failed()},
       {"connects failed", c.connects_failed(), "their errors by kind", errors[v1::ERROR_PHASE_CONNECT]},
       {"connections lost", c.connections_lost(), "their errors by kind", errors[v1::ERROR_PHASE_CONNECTION]},
       {"requests failed", c.requests_failed(), "their errors by kind", errors[v1::ERROR_PHASE_REQUEST]},

@@ -153,6 +153,8 @@ std::string ErrorWord(v1::ErrorKind kind) {
       return "transport timeout";
     case v1::ERROR_KIND_HTTP_STATUS:
       return "HTTP status";
+    case v1::ERROR_KIND_HEARTBEAT_TIMEOUT:
+      return "heartbeat timeout";
     default:
       return "unknown";
   }
@@ -213,6 +215,10 @@ std::string LedgerPart(const v1::Run& run) {
       "\nConnections  peak %s of %s planned; opened %s, closed %s, lost %s, connects failed %s\n",
       FormatCount(run.peak_connections()), FormatCount(planned), FormatCount(c.connects_established()),
       FormatCount(c.connections_closed()), FormatCount(c.connections_lost()), FormatCount(c.connects_failed()));
+  if (c.heartbeats_sent() > 0) {
+    absl::StrAppendFormat(&text, "Heartbeats   sent %s, answered %s\n", FormatCount(c.heartbeats_sent()),
+                          FormatCount(c.heartbeats_answered()));
+  }
   if (!run.test().load().has_requests()) return text;
   const uint64_t outstanding = run.totals().gauges().requests_outstanding();
   absl::StrAppendFormat(&text, "Requests     sent %s = answered %s + failed %s + outstanding at the end %s\n",
