@@ -337,6 +337,47 @@ class Cluster:
         return [pid for pid, name in children_of(self.processes[agent].pid) if name.startswith("loadstar-worke")]
 
 
+class Namespace:
+    """A second host: a network namespace with a veth pair."""
+
+    INSIDE, OUTSIDE = "10.199.77.2", "10.199.77.1"
+
+    def __init__(self):
+        self.name = f"loadstar-{os.getpid()}"
+        self.link = f"ls{os.getpid() % 100000}"
+
+    def __enter__(self):
+        try:
+            self.ip("netns", "add", self.name)
+            self.ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+            self.ip("addr", "add", f"{self.OUTSIDE}/30", "dev", self.link)
+            self.ip("link", "set", self.link, "up")
+            for step in (["addr", "add", f"{self.INSIDE}/30", "dev", "eth0"], ["link", "set", "eth0", "up"],
+                         ["link", "set", "lo", "up"]):
+                self.ip("-n", self.name, *step)
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.__exit__()
+            reason = getattr(error, "stderr", None) or error
+            raise unittest.SkipTest(f"no network namespace can be made here: {reason}") from None
+        return self
+
+    def __exit__(self, *_):
+        for command in (["link", "del", self.link], ["netns", "del", self.name]):
+            with contextlib.suppress(OSError, subprocess.CalledProcessError):
+                self.ip(*command)
+
+    @staticmethod
+    def ip(*arguments):
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=10)
+
+
+def elapsed(loadstar, run_id, seconds):
+    """Waits until the run is that old; returns the run."""
+    run = loadstar.wait_state(run_id, run_pb.RUN_STATE_RUNNING, 20)
+    time.sleep(max(0.0, run.start_at.seconds + run.start_at.nanos / 1e9 + seconds - time.time()))
+    return run
+
+
 def http(address, method, path, body=b"", seconds=10):
     host, port = address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=seconds) as connection:
@@ -460,6 +501,7 @@ class TestCase(unittest.TestCase):
         self.assertEqual(counters.connects_established,
                          counters.connections_closed + counters.connections_lost + gauges.connections_established,
                          "connections")
+        self.assertEqual(counters.heartbeats_sent, counters.heartbeats_answered + counters.heartbeats_failed, "heartbeats")
         self.assertEqual((connect, request, connection),
                          (counters.connects_failed, counters.requests_failed, counters.connections_lost), "errors by kind")
         return counters

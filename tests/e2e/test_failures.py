@@ -5,14 +5,12 @@ import concurrent.futures
 import contextlib
 import os
 import signal
-import subprocess
 import time
-import unittest
 
 import grpc
 
 import harness
-from harness import BIN, NOT_CARRIED_OUT, run_pb
+from harness import BIN, NOT_CARRIED_OUT, Namespace, elapsed, run_pb
 
 LOAD = """
 target: {{stack: nodes, protocol: tcp}}
@@ -21,13 +19,6 @@ load:
   requests: {{model: open, rate: 10/s per connection}}
   workers: {workers}
 """
-
-
-def elapsed(loadstar, run_id, seconds):
-    """Waits until the run is that old; returns the run."""
-    run = loadstar.wait_state(run_id, run_pb.RUN_STATE_RUNNING, 20)
-    time.sleep(max(0.0, run.start_at.seconds + run.start_at.nanos / 1e9 + seconds - time.time()))
-    return run
 
 
 class WorkerDies(harness.TestCase):
@@ -120,40 +111,6 @@ class CoordinatorDies(harness.TestCase):
         self.assertEqual(results.total("latency.csv", "requests"), counters.requests_answered)
         received = sum(harness.node_total(node, "bytes_received_total") for node in stack.nodes)
         self.assertEqual(received, counters.bytes_sent)
-
-
-class Namespace:
-    """A second host: a network namespace with a veth pair."""
-
-    INSIDE, OUTSIDE = "10.199.77.2", "10.199.77.1"
-
-    def __init__(self):
-        self.name = f"loadstar-{os.getpid()}"
-        self.link = f"ls{os.getpid() % 100000}"
-
-    def __enter__(self):
-        try:
-            self.ip("netns", "add", self.name)
-            self.ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-            self.ip("addr", "add", f"{self.OUTSIDE}/30", "dev", self.link)
-            self.ip("link", "set", self.link, "up")
-            for step in (["addr", "add", f"{self.INSIDE}/30", "dev", "eth0"], ["link", "set", "eth0", "up"],
-                         ["link", "set", "lo", "up"]):
-                self.ip("-n", self.name, *step)
-        except (OSError, subprocess.CalledProcessError) as error:
-            self.__exit__()
-            reason = getattr(error, "stderr", None) or error
-            raise unittest.SkipTest(f"no network namespace can be made here: {reason}") from None
-        return self
-
-    def __exit__(self, *_):
-        for command in (["link", "del", self.link], ["netns", "del", self.name]):
-            with contextlib.suppress(OSError, subprocess.CalledProcessError):
-                self.ip(*command)
-
-    @staticmethod
-    def ip(*arguments):
-        subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=10)
 
 
 class TwoAgents(harness.TestCase):
