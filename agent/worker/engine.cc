@@ -76,6 +76,7 @@ int64_t Engine::OnTick(int64_t now_ns) {
   if (now_ns < start_ns_) return start_ns_;
   if (!std::exchange(started_, true)) {
     second_ends_ns_ = start_ns_ + kSecond_ns;
+    usage_.Begin(clock_(), loop_->stats());
     v1::WorkerToAgent message;
     message.mutable_started()->set_started_monotonic_ns(now_ns);
     link_->Send(message);
@@ -107,7 +108,7 @@ void Engine::SendSecond() {
   v1::WorkerUsage* usage = sample->mutable_usage();
   usage->Clear();
   usage->set_worker_index(settings_.plan.worker_index());
-  usage_.Take(usage);
+  usage_.Take(clock_(), loop_->stats(), usage);
   usage->set_loop_max_ns(static_cast<uint64_t>(std::exchange(loop_max_ns_, 0)));
   if (sample_.ByteSizeLong() > kMaxSample) {
     sample->clear_endpoints();

@@ -93,6 +93,15 @@ struct Keepalive {
   int probes = 0;      // 1 to 127
 };
 
+// What a loop has done since it was made.
+struct LoopStats {
+  uint64_t turns = 0;
+  // Times that a queue shared with the kernel was too small: the submission queue was full before the turn's end, which
+  // costs a system call, or there were more completions than the completion queue holds, which costs the kernel memory
+  // and time. Nothing is lost either way. epoll has no such queues.
+  uint64_t queue_overflows = 0;
+};
+
 struct ConnectOptions {
   const Address* peer = nullptr;
   const Address* source = nullptr;       // optional; bound with IP_BIND_ADDRESS_NO_PORT
@@ -156,6 +165,8 @@ class Loop {
   void Run();
   void Stop() { stopped_ = true; }
 
+  const LoopStats& stats() const { return stats_; }
+
   // The clock reading of this turn (CLOCK_MONOTONIC, ns): taken before and after the tick and after each wait.
   // Callbacks of one batch share it, so that what it is said to be late by has two parts: the turn before it, which is
   // measured (WorkerUsage.loop_max_ns), and on io_uring, once the loop takes a quarter of a core,
@@ -165,6 +176,7 @@ class Loop {
   static int64_t ReadClock();
 
  protected:
+  LoopStats stats_;
   int64_t now_ns_ = 0;
   bool stopped_ = false;
 };

@@ -334,6 +334,7 @@ void SocketLoop::Reset(SocketId id) {
 // --- the turn ---
 
 void SocketLoop::RunOnce(int64_t max_wait_ns) {
+  ++stats_.turns;
   now_ns_ = ReadClock();
   int64_t until_ns = INT64_MAX;
   if (tick_handler_ != nullptr) {

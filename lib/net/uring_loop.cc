@@ -215,6 +215,7 @@ void UringLoop::Recycle(uint32_t buffer) {
 io_uring_sqe* UringLoop::NextEntry() {
   io_uring_sqe* entry = io_uring_get_sqe(&ring_);
   while (entry == nullptr) {
+    ++stats_.queue_overflows;
     Enter(-1);
     entry = io_uring_get_sqe(&ring_);
   }
@@ -588,6 +589,9 @@ void UringLoop::Turn(int64_t wait_ns) {
   PrepareSends();
   const bool batch = batch_wait_.waits() || options_.batching == LoopOptions::Batching::kAlways;
   Enter(std::exchange(sends_awaited_, false) ? 0 : wait_ns, batch);
+  if (io_uring_cq_has_overflow(&ring_)) {
+    ++stats_.queue_overflows;
+  }
   ResolveSends();
   now_ns_ = ReadClock();
   if (batch_wait_.WindowOver(now_ns_)) {

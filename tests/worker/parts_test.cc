@@ -250,8 +250,25 @@ TEST(RecorderTest, WaitsOfTheTotalRatesDroppedRequestsAreOfNoEndpoint) {
 TEST(UsageTest, MeasuresThisProcess) {
   UsageMeter meter;
   v1::WorkerUsage usage;
-  meter.Take(&usage);
+  const int64_t begin_ns = net::Loop::ReadClock();
+  meter.Begin(begin_ns, {.turns = 3, .queue_overflows = 1});
+  int64_t now_ns = begin_ns;
+  while (now_ns < begin_ns + 20'000'000) now_ns = net::Loop::ReadClock();
+  meter.Take(now_ns, {.turns = 10, .queue_overflows = 5}, &usage);
+  EXPECT_EQ(usage.interval_ns(), static_cast<uint64_t>(now_ns - begin_ns));
+  EXPECT_GT(usage.cpu_ns(), 1'000'000u);
+  ASSERT_TRUE(usage.has_core_wait_ns()) << "this kernel has schedstat";
+  EXPECT_GE(usage.interval_ns() + 2'000'000, usage.core_wait_ns() + usage.cpu_ns());
+  EXPECT_EQ(usage.loop_turns(), 7u);
+  EXPECT_EQ(usage.queue_overflows(), 4u);
   EXPECT_GT(usage.rss_bytes(), 1'000'000u);
+  ASSERT_TRUE(usage.has_rss_anon_bytes());
+  EXPECT_GT(usage.rss_anon_bytes(), 0u);
+  EXPECT_LT(usage.rss_anon_bytes(), usage.rss_bytes());
+  meter.Take(now_ns + 5, {.turns = 11, .queue_overflows = 5}, &usage);
+  EXPECT_EQ(usage.interval_ns(), 5u);
+  EXPECT_EQ(usage.loop_turns(), 1u);
+  EXPECT_EQ(usage.queue_overflows(), 0u);
 }
 
 }  // namespace

@@ -83,6 +83,8 @@ TEST(WorkerProcessTest, ConnectionsAreExactlyEvenAndEveryRequestIsAccountedFor) 
   EXPECT_GT(told.samples[1].usage().rss_bytes(), 1'000'000u);
   EXPECT_GT(told.samples[1].usage().cpu_ns(), 0u);
   EXPECT_GT(told.samples[1].usage().loop_max_ns(), 0u);
+  EXPECT_GT(told.samples[1].usage().loop_turns(), 0u);
+  EXPECT_GT(told.samples[1].usage().interval_ns(), 900'000'000u);
 }
 
 TEST(WorkerProcessTest, EndsAtOnceWhenItsAgentIsGone) {
