@@ -46,6 +46,7 @@ struct AgentCore::State {
   void Take(NodeChanged& input, const Turn& turn);
   void Take(const DeployEnded& input, const Turn& turn);
   void Take(NodesObserved& input, const Turn& turn);
+  void Take(const HostObserved& input, const Turn& turn);
   void Take(HostRead& input, const Turn& turn);
   void Take(const Tick&, const Turn&) {}
 
@@ -279,7 +280,11 @@ void AgentCore::State::Take(const WorkerExited& input, const Turn& turn) {
 }
 
 void AgentCore::State::Take(NodesObserved& input, const Turn&) {
-  if (RunMachine* run = Find(input.run_id)) run->OnNodes(input.elapsed_s, std::move(input.nodes));
+  if (RunMachine* run = Find(input.run_id)) run->OnNodes(input.elapsed_s, std::move(input.nodes), input.before);
+}
+
+void AgentCore::State::Take(const HostObserved& input, const Turn& turn) {
+  if (RunMachine* run = Find(input.run_id)) run->OnHost(input.elapsed_s, input.host, turn);
 }
 
 void AgentCore::State::Take(HostRead& input, const Turn&) {

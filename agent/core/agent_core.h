@@ -46,11 +46,18 @@ struct DeployEnded {
   std::string command_id;
   absl::Status status;
 };
-// The nodes of a run's deployment said this about its second `elapsed_s`.
+// The nodes of a run's deployment said this about its second `elapsed_s`; or, `before`, ahead of the load.
 struct NodesObserved {
   std::string run_id;
   uint32_t elapsed_s;
   std::vector<v1::NodeFigures> nodes;
+  bool before = false;
+};
+// What the host's kernel counted in the seconds of a run up to and with `elapsed_s`.
+struct HostObserved {
+  std::string run_id;
+  uint32_t elapsed_s;
+  v1::HostFigures host;
 };
 // The host was read: what it is, and what it could hold on top of the connections that it has.
 struct HostRead {
@@ -59,7 +66,7 @@ struct HostRead {
 };
 struct Tick {};
 using Input = std::variant<SessionUp, SessionDown, CoordinatorSaid, WorkerSaid, WorkerExited, NodeChanged, DeployEnded,
-                           NodesObserved, HostRead, Tick>;
+                           NodesObserved, HostObserved, HostRead, Tick>;
 
 // ---- Actions, in order
 
@@ -86,10 +93,10 @@ struct Teardown {
   std::string command_id;  // empty: on the core's own account, no DeployEnded wanted
   std::string deployment;
 };
-// Read the deployment's nodes at the end of each second of the run until StopObserving.
+// Read the host, and the deployment's nodes, at the end of each second of the run until StopObserving.
 struct Observe {
   std::string run_id;
-  std::string deployment;
+  std::string deployment;  // empty: no nodes
   int64_t start_monotonic_ns;
 };
 struct StopObserving {

@@ -14,6 +14,8 @@ namespace {
 constexpr int64_t kSecondNs = 1'000'000'000;
 // A killed process is waited for so long before its run counts as over.
 constexpr int64_t kKillPatienceNs = 5 * kSecondNs;
+// The host is read within milliseconds of a second's end unless this agent stands still.
+constexpr int64_t kHostPatienceNs = kSecondNs / 2;
 
 void SetTimestamp(int64_t unix_ns, google::protobuf::Timestamp* out) {
   out->set_seconds(unix_ns / kSecondNs);
@@ -34,6 +36,7 @@ RunSeconds::Options SecondsOf(const v1::PrepareRun& prepare, int64_t patience_ns
   options.nodes.assign(prepare.nodes().begin(), prepare.nodes().end());
   options.observing = !prepare.observe_deployment().empty();
   options.patience_ns = patience_ns;
+  options.host_patience_ns = std::min(kHostPatienceNs, patience_ns);
   return options;
 }
 
@@ -120,10 +123,8 @@ void RunMachine::TellStart(const Turn& turn) {
     start.message.mutable_start()->set_start_monotonic_ns(*start_ns_);
     turn.Do(std::move(start));
   }
-  if (!prepare_.observe_deployment().empty()) {
-    observing_ = true;
-    turn.Do(Observe{run_id(), prepare_.observe_deployment(), *start_ns_});
-  }
+  observing_ = true;
+  turn.Do(Observe{run_id(), prepare_.observe_deployment(), *start_ns_});
 }
 
 absl::Status RunMachine::Update(const v1::UpdateRun& update, const Turn& turn) {
@@ -266,8 +267,25 @@ void RunMachine::FailPreparation(const absl::Status& status, const Turn& turn) {
   state_ = State::kDone;
 }
 
-void RunMachine::OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes) {
-  if (state_ == State::kRunning || state_ == State::kEnding) seconds_.AddNodes(second, std::move(nodes));
+void RunMachine::OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes, bool before) {
+  if (state_ != State::kRunning && state_ != State::kEnding) return;
+  if (before) {
+    seconds_.AddNodesBefore(std::move(nodes));
+  } else {
+    seconds_.AddNodes(second, std::move(nodes));
+  }
+}
+
+void RunMachine::OnHost(uint32_t second, const v1::HostFigures& host, const Turn& turn) {
+  if (state_ != State::kRunning && state_ != State::kEnding) return;
+  if (host.seconds() > 1) {
+    Event("agent-stalled", v1::SEVERITY_WARNING, "",
+          absl::StrCat("the agent stood still (stopped, suspended, or without a core) and read its host ",
+                       host.seconds() - 1, host.seconds() == 2 ? " second" : " seconds",
+                       " late; what the workers measured meanwhile is kept"),
+          second, turn);
+  }
+  seconds_.AddHost(second, host);
 }
 
 // ---- What follows
@@ -345,10 +363,8 @@ void RunMachine::End(const Turn& turn) {
   if (aborting_ && AnyRunning()) return;
   if (workers_.empty() && start_ns_.has_value() && !aborting_) {
     // The nodes' last second is waited for as long as any second is.
-    const auto last = static_cast<uint32_t>((end_ns_ + kSecondNs - 1) / kSecondNs);
-    if (seconds_.next_second() < last && turn.now_ns - *start_ns_ < last * kSecondNs + patience_ns_) {
-      return;
-    }
+    const int64_t last = WatchedSeconds();
+    if (seconds_.next_second() < last && turn.now_ns - *start_ns_ < last * kSecondNs + patience_ns_) return;
   }
   if (observing_) turn.Do(StopObserving{run_id()});
   observing_ = false;
@@ -367,8 +383,8 @@ int64_t RunMachine::NextInstant() const {
   if (second != INT64_MAX) next = std::min(next, *start_ns_ + second);
   if (workers_.empty()) {
     // Watching alone has nobody to say that it is over.
-    const int64_t last = (end_ns_ + kSecondNs - 1) / kSecondNs * kSecondNs;
-    next = std::min(next, *start_ns_ + (state_ == State::kRunning ? end_ns_ : last + patience_ns_));
+    const int64_t last_ns = WatchedSeconds() * kSecondNs;
+    next = std::min(next, *start_ns_ + (state_ == State::kRunning ? end_ns_ : last_ns + patience_ns_));
   }
   return next;
 }

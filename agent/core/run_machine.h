@@ -62,7 +62,8 @@ class RunMachine {
 
   void OnWorker(WorkerId worker, const v1::WorkerToAgent& message, const Turn& turn);
   void OnWorkerExit(WorkerId worker, bool clean, const std::string& cause, const Turn& turn);
-  void OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes);
+  void OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes, bool before);
+  void OnHost(uint32_t second, const v1::HostFigures& host, const Turn& turn);
   // After every input and at NextInstant.
   void Advance(const Turn& turn);
   int64_t NextInstant() const;
@@ -88,6 +89,9 @@ class RunMachine {
   void Event(const std::string& code, v1::Severity severity, const std::string& subject, const std::string& message,
              std::optional<double> elapsed_s, const Turn& turn);
   bool AnyRunning() const;
+  // Seconds of a run that only watches nodes: one more than the load has, in which its connections end, so that what
+  // the nodes say at last is all that they saw of it.
+  int64_t WatchedSeconds() const { return (end_ns_ + 999'999'999) / 1'000'000'000 + 1; }
 
   const v1::PrepareRun prepare_;
   const std::string prepare_command_;

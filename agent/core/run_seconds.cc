@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "lib/metrics/usage.h"
+
 namespace loadstar::agent {
 namespace {
-
-constexpr int64_t kSecondNs = 1'000'000'000;
 
 void AddError(v1::ErrorPhase phase, v1::ErrorKind kind, uint64_t count, v1::LoadFigures* figures) {
   if (count == 0) return;
@@ -87,6 +87,14 @@ void RunSeconds::AddNodes(uint32_t k, std::vector<v1::NodeFigures> nodes) {
   second.has_nodes = true;
 }
 
+void RunSeconds::AddHost(uint32_t k, const v1::HostFigures& host) {
+  k = std::max(k, next_);
+  if (options_.worker_count > 0 && live_ == 0 && seconds_.find(k) == seconds_.end()) return;
+  Second& second = seconds_[k];
+  metrics::AddLater(host, &second.host);
+  second.has_host = true;
+}
+
 void RunSeconds::End(uint32_t index, Ending ending) {
   Worker& worker = workers_[index];
   if (!worker.live) return;
@@ -113,7 +121,7 @@ void RunSeconds::End(uint32_t index, Ending ending) {
     }
   }
   if (live_ > 0) return;
-  // Seconds that only nodes have spoken of are of no load.
+  // Seconds that only nodes and the host have spoken of are of no load.
   std::erase_if(seconds_, [](const auto& entry) { return !entry.second.has_figures; });
 }
 
@@ -130,22 +138,26 @@ uint32_t RunSeconds::Expected(uint32_t second) const {
   }));
 }
 
-int64_t RunSeconds::DueAt(uint32_t second) const {
-  return (static_cast<int64_t>(second) + 1) * kSecondNs + options_.patience_ns;
+bool RunSeconds::HostSettled(uint32_t second, bool has_host, int64_t elapsed_ns) const {
+  // Once no worker is left a second that has only begun is not waited out.
+  const bool cut_short = options_.worker_count > 0 && live_ == 0 && elapsed_ns < EndOf(second);
+  return has_host || cut_short || options_.host_patience_ns == 0 || elapsed_ns >= HostDueAt(second);
 }
 
 void RunSeconds::Report(int64_t elapsed_ns, const std::function<void(v1::AgentSample)>& report) {
   while (!seconds_.empty()) {
     const auto it = seconds_.find(next_);
     const bool delivered = Delivered(next_);
-    const bool complete = delivered && (!options_.observing || (it != seconds_.end() && it->second.has_nodes));
+    const bool known = it != seconds_.end();
+    const bool complete = delivered && (!options_.observing || (known && it->second.has_nodes)) &&
+                          (!known || HostSettled(next_, it->second.has_host, elapsed_ns));
     if (!complete && elapsed_ns < DueAt(next_)) return;
-    if (it == seconds_.end()) {
+    if (!known) {
       if (!delivered) return;
       ++next_;  // skipped by all: a gap
       continue;
     }
-    // Nodes alone do not make a second of a load: some worker has to have spoken.
+    // Nodes and the host alone do not make a second of a load: some worker has to have spoken.
     if (!delivered && !it->second.has_figures) return;
     if (it->second.has_figures || options_.worker_count == 0) report(Make(next_, it->second));
     seconds_.erase(it);
@@ -157,11 +169,13 @@ int64_t RunSeconds::NextInstant() const {
   if (seconds_.empty()) return INT64_MAX;
   // Where no worker has spoken yet time alone changes nothing.
   const auto it = seconds_.find(next_);
-  const bool waits_for_time = Delivered(next_) || (it != seconds_.end() && it->second.has_figures);
-  return waits_for_time ? DueAt(next_) : INT64_MAX;
+  const bool known = it != seconds_.end();
+  if (!Delivered(next_)) return known && it->second.has_figures ? DueAt(next_) : INT64_MAX;
+  const bool nodes_missing = options_.observing && !(known && it->second.has_nodes);
+  return nodes_missing || options_.host_patience_ns == 0 ? DueAt(next_) : HostDueAt(next_);
 }
 
-v1::AgentSample RunSeconds::Make(uint32_t k, const Second& second) const {
+v1::AgentSample RunSeconds::Make(uint32_t k, const Second& second) {
   v1::AgentSample sample;
   sample.set_run_id(options_.run_id);
   sample.set_elapsed_s(k);
@@ -176,7 +190,14 @@ v1::AgentSample RunSeconds::Make(uint32_t k, const Second& second) const {
   sample.set_workers_merged(second.merged);
   sample.set_workers_expected(Expected(k));
   for (const v1::WorkerUsage& usage : second.usage) *sample.add_workers() = usage;
+  for (const v1::NodeFigures& before : std::exchange(nodes_before_, {})) {
+    // One alone would be taken for what the node said at the second's end.
+    const bool followed = std::any_of(second.nodes.begin(), second.nodes.end(),
+                                      [&](const v1::NodeFigures& node) { return node.node() == before.node(); });
+    if (followed) *sample.add_nodes() = before;
+  }
   for (const v1::NodeFigures& node : second.nodes) *sample.add_nodes() = node;
+  if (second.has_host) *sample.mutable_host() = second.host;
   return sample;
 }
 

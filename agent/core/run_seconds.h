@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/metrics/figures.h"
@@ -14,7 +15,9 @@
 namespace loadstar::agent {
 
 // A second is reported when every worker that is still at work has delivered it or a later one, and the observed nodes
-// have spoken; or, once its patience is over, as soon as one worker has. Nothing measured is dropped: what comes after
+// have spoken; or, once its patience is over, as soon as one worker has. The host's own reading comes within
+// milliseconds of the second's end and is waited for no longer than host_patience_ns: a second that it misses has none,
+// and what it counted is in a later one. Nothing measured is dropped: what comes after
 // its second was reported is counted in the next one (without its gauges), and the second that lacked it says so by
 // workers_merged < workers_expected.
 class RunSeconds {
@@ -27,12 +30,16 @@ class RunSeconds {
     std::vector<std::string> nodes;
     bool observing = false;
     int64_t patience_ns = 0;
+    int64_t host_patience_ns = 0;  // 0: nobody reads the host
   };
   explicit RunSeconds(Options options);
 
   // False when the sample cannot be read.
   bool Add(uint32_t worker, const v1::WorkerSample& sample);
   void AddNodes(uint32_t second, std::vector<v1::NodeFigures> nodes);
+  // What the nodes said before there was any load: reported with the first second, ahead of what they said at its end.
+  void AddNodesBefore(std::vector<v1::NodeFigures> nodes) { nodes_before_ = std::move(nodes); }
+  void AddHost(uint32_t second, const v1::HostFigures& host);
 
   enum class Ending {
     kFinished,  // it said so; its ledger is closed
@@ -66,14 +73,19 @@ class RunSeconds {
     std::vector<v1::WorkerUsage> usage;
     std::vector<v1::NodeFigures> nodes;
     uint32_t merged = 0;
+    v1::HostFigures host;
     bool has_nodes = false;
+    bool has_host = false;
     bool has_figures = false;
   };
 
   bool Delivered(uint32_t second) const;
   uint32_t Expected(uint32_t second) const;
-  v1::AgentSample Make(uint32_t k, const Second& second) const;
-  int64_t DueAt(uint32_t second) const;
+  v1::AgentSample Make(uint32_t k, const Second& second);
+  static int64_t EndOf(uint32_t second) { return (int64_t{second} + 1) * 1'000'000'000; }
+  int64_t DueAt(uint32_t second) const { return EndOf(second) + options_.patience_ns; }
+  bool HostSettled(uint32_t second, bool has_host, int64_t elapsed_ns) const;
+  int64_t HostDueAt(uint32_t second) const { return EndOf(second) + options_.host_patience_ns; }
 
   const Options options_;
   std::map<std::string, uint32_t> endpoint_index_;
@@ -81,6 +93,7 @@ class RunSeconds {
   uint32_t live_;
   std::map<uint32_t, Second> seconds_;  // not yet reported
   uint32_t next_ = 0;
+  std::vector<v1::NodeFigures> nodes_before_;
 };
 
 }  // namespace loadstar::agent

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <memory>
 
@@ -17,9 +18,9 @@ namespace {
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 template <typename Number>
-std::optional<Number> ToNumber(std::string_view text) {
+std::optional<Number> ToNumber(std::string_view text, int base = 10) {
   Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
@@ -134,6 +135,70 @@ std::optional<std::vector<std::pair<uint32_t, uint32_t>>> ParsePortList(std::str
     if (comma == rest.size()) return ranges;
     rest.remove_prefix(comma + 1);
   }
+}
+
+std::optional<std::map<uint32_t, CoreTimes>> ParseCpuStat(std::string_view text) {
+  std::map<uint32_t, CoreTimes> cores;
+  constexpr std::string_view kPrefix = "cpu";
+  for (const std::string_view line : Lines(text)) {
+    const std::vector<std::string_view> words = Words(line);
+    // The line without a number is the sum.
+    if (words.empty() || !words[0].starts_with(kPrefix) || words[0] == kPrefix) continue;
+    const auto core = ToNumber<uint32_t>(words[0].substr(kPrefix.size()));
+    CoreTimes times;
+    const std::array fields = {&times.user,   &times.nice, &times.system,  &times.idle,
+                               &times.iowait, &times.irq,  &times.softirq, &times.steal};
+    if (!core || words.size() <= fields.size()) return std::nullopt;
+    for (size_t i = 0; i < fields.size(); ++i) {
+      const auto ticks = ToNumber<uint64_t>(words[i + 1]);
+      if (!ticks) return std::nullopt;
+      *fields[i] = *ticks;
+    }
+    cores[*core] = times;
+  }
+  if (cores.empty()) return std::nullopt;
+  return cores;
+}
+
+std::optional<std::map<std::string, uint64_t>> ParseNetCounters(std::string_view text, std::string_view group) {
+  std::vector<std::string_view> names;
+  for (const std::string_view line : Lines(text)) {
+    const size_t colon = line.find(':');
+    if (colon == std::string_view::npos || line.substr(0, colon) != group) continue;
+    std::vector<std::string_view> words = Words(line.substr(colon + 1));
+    if (names.empty()) {
+      names = std::move(words);
+      continue;
+    }
+    if (words.size() != names.size()) return std::nullopt;
+    std::map<std::string, uint64_t> counters;
+    for (size_t i = 0; i < words.size(); ++i) {
+      if (const auto value = ToNumber<uint64_t>(words[i])) {
+        counters[std::string(names[i])] = *value;
+      } else if (!ToNumber<int64_t>(words[i])) {
+        return std::nullopt;
+      }
+    }
+    return counters;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::map<std::string, uint64_t>> ParseConntrackStat(std::string_view text) {
+  const std::vector<std::string_view> lines = Lines(text);
+  if (lines.size() < 2) return std::nullopt;
+  const std::vector<std::string_view> names = Words(lines[0]);
+  std::map<std::string, uint64_t> sums;
+  for (size_t line = 1; line < lines.size(); ++line) {
+    const std::vector<std::string_view> words = Words(lines[line]);
+    if (words.size() != names.size()) return std::nullopt;
+    for (size_t i = 0; i < words.size(); ++i) {
+      const auto value = ToNumber<uint64_t>(words[i], 16);
+      if (!value) return std::nullopt;
+      sums[std::string(names[i])] += *value;
+    }
+  }
+  return sums;
 }
 
 std::optional<std::map<std::string, SlabCache>> ParseSlabinfo(std::string_view text) {

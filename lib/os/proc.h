@@ -40,6 +40,29 @@ std::optional<uint64_t> ParseSockstat(std::string_view text, std::string_view pr
 // list.
 std::optional<std::vector<std::pair<uint32_t, uint32_t>>> ParsePortList(std::string_view text);
 
+// One core's line of /proc/stat, in ticks of sysconf(_SC_CLK_TCK). Guests count in user and nice.
+struct CoreTimes {
+  uint64_t user = 0;
+  uint64_t nice = 0;
+  uint64_t system = 0;
+  uint64_t idle = 0;
+  uint64_t iowait = 0;
+  uint64_t irq = 0;
+  uint64_t softirq = 0;
+  uint64_t steal = 0;
+};
+// By the core's number; cores that are offline are not in there. nullopt when there is no core or one is not
+// understood.
+std::optional<std::map<uint32_t, CoreTimes>> ParseCpuStat(std::string_view text);
+
+// The counters of one group ("Tcp", "TcpExt") of /proc/net/snmp or /proc/net/netstat by name; negative values, which
+// mean "no limit", are left out. nullopt when the group is not there or has not a value for each name.
+std::optional<std::map<std::string, uint64_t>> ParseNetCounters(std::string_view text, std::string_view group);
+
+// /proc/net/stat/nf_conntrack: a line of names and one of hexadecimal numbers for each core. The sums by name; nullopt
+// when a line does not fit the names. (What "entries" says is the same in every line, so its sum means nothing.)
+std::optional<std::map<std::string, uint64_t>> ParseConntrackStat(std::string_view text);
+
 // A slab cache in /proc/slabinfo.
 struct SlabCache {
   uint64_t objects_per_slab = 0;

@@ -33,6 +33,38 @@ TEST(ParseProcessStat, RefusesWhatIsCutShort) {
   }
 }
 
+TEST(ParseCpuStat, RefusesWhatIsCutShortOrNoNumber) {
+  const auto cores = ParseCpuStat("cpu  9 9 9 9 9 9 9 9 9 9\ncpu3 1 2 3 4 5 6 7 8 9 10\nbtime 1\n");
+  ASSERT_TRUE(cores.has_value());
+  ASSERT_EQ(cores->size(), 1u);
+  EXPECT_EQ(cores->at(3).user, 1u);
+  EXPECT_EQ(cores->at(3).steal, 8u);
+  for (const char* text : {"", "cpu  1 2 3 4 5 6 7 8\n", "cpu0 1 2 3 4 5 6 7\n", "cpu0 1 2 3 4 5 6 7 -8\n",
+                           "cpux 1 2 3 4 5 6 7 8\n", "cpu0\n"}) {
+    EXPECT_FALSE(ParseCpuStat(text).has_value()) << text;
+  }
+}
+
+TEST(ParseNetCounters, PairsNamesWithValues) {
+  const auto tcp = ParseNetCounters("Tcp: A MaxConn B\nTcp: 1 -1 3\nTcpExt: A\nTcpExt: 7\n", "Tcp");
+  ASSERT_TRUE(tcp.has_value());
+  EXPECT_EQ(*tcp, (std::map<std::string, uint64_t>{{"A", 1}, {"B", 3}}));
+  EXPECT_EQ(ParseNetCounters("Tcp: A\nTcp: 1\nTcpExt: A\nTcpExt: 7\n", "TcpExt")->at("A"), 7u);
+  for (const char* text :
+       {"", "Tcp: A B\n", "Tcp: A B\nTcp: 1\n", "Tcp: A\nTcp: 1 2\n", "Tcp: A\nTcp: x\n", "Udp: A\nUdp: 1\n"}) {
+    EXPECT_FALSE(ParseNetCounters(text, "Tcp").has_value()) << text;
+  }
+}
+
+TEST(ParseConntrackStat, AddsTheCoresHexadecimalNumbers) {
+  const auto sums = ParseConntrackStat("entries drop\n00000001 0000000f\n00000001 00000001\n");
+  ASSERT_TRUE(sums.has_value());
+  EXPECT_EQ(sums->at("drop"), 16u);
+  for (const char* text : {"", "entries drop\n", "entries drop\n00000001\n", "entries drop\n1 zz\n"}) {
+    EXPECT_FALSE(ParseConntrackStat(text).has_value()) << text;
+  }
+}
+
 TEST(ParseNumbers, TakesListsAndRefusesWords) {
   EXPECT_EQ(ParseNumbers("32768\t60999\n"), (std::vector<uint64_t>{32768, 60999}));
   EXPECT_FALSE(ParseNumbers("12 many").has_value());

@@ -77,7 +77,11 @@ struct Fleet::AgentHost {
   int64_t tick = INT64_MAX;
   std::map<agent::WorkerId, Worker> workers;
   std::map<std::string, std::set<std::string>> nodes;  // deployment -> nodes; they outlive the agent's process
-  std::map<std::string, int64_t> observed;             // run -> start
+  struct Observed {
+    int64_t start_ns = 0;
+    bool nodes = false;
+  };
+  std::map<std::string, Observed> observed;  // by run
   // What this instance has done, by command or worker: once each.
   std::set<std::string> done;
 };
@@ -434,7 +438,7 @@ void Fleet::CarryOutAgent(int agent, std::vector<agent::Action> actions) {
       });
     } else if (const auto* observe = std::get_if<agent::Observe>(&action)) {
       once(absl::StrCat("observe ", observe->run_id));
-      host.observed[observe->run_id] = observe->start_monotonic_ns;
+      host.observed[observe->run_id] = {observe->start_monotonic_ns, !observe->deployment.empty()};
       ObserveSecond(agent, observe->run_id, 0);
     } else if (const auto* stop = std::get_if<agent::StopObserving>(&action)) {
       host.observed.erase(stop->run_id);
@@ -444,12 +448,19 @@ void Fleet::CarryOutAgent(int agent, std::vector<agent::Action> actions) {
 
 void Fleet::ObserveSecond(int agent, const std::string& run_id, uint32_t second) {
   AgentHost& host = *hosts_[static_cast<size_t>(agent)];
-  const int64_t start = host.observed[run_id];
+  const int64_t start = host.observed[run_id].start_ns;
   const int64_t at = start - host.monotonic_base + (second + 1) * kSecond + random_.Between(1, 50) * kMs;
   scheduler_.At(at, [this, agent, run_id, second, life = host.life] {
     AgentHost& observer = *hosts_[static_cast<size_t>(agent)];
     if (observer.life != life || observer.core == nullptr || observer.observed.count(run_id) == 0) return;
-    if (!random_.Chance(5)) {  // else nobody answered
+    if (!random_.Chance(5)) {  // else it was not read in time
+      agent::HostObserved observed{run_id, second, {}};
+      observed.host.set_seconds(1);
+      AgentInput(agent, std::move(observed));
+    }
+    const auto observed_run = observer.observed.find(run_id);
+    if (observed_run == observer.observed.end()) return;
+    if (observed_run->second.nodes && !random_.Chance(5)) {  // else nobody answered
       agent::NodesObserved observed;
       observed.run_id = run_id;
       observed.elapsed_s = second;

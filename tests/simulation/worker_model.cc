@@ -73,6 +73,7 @@ v1::WorkerSample WorkerModel::Sample() {
   *endpoint->mutable_counters() = counters;
   *endpoint->mutable_gauges() = gauges_;
   *endpoint->mutable_latency() = sample.figures().latency();
+  sample.mutable_usage()->set_interval_ns(1000 * kMs);
   sample.mutable_usage()->set_cpu_ns(static_cast<uint64_t>(random_.Between(1, 500)) * kMs);
   finished_ = last;
   return sample;

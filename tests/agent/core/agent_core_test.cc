@@ -83,6 +83,11 @@ class AgentTest : public testing::Test {
     said.message.mutable_ready()->set_error(error);
     return Do(std::move(said));
   }
+  std::vector<Action> Host(uint32_t second, uint32_t seconds = 1) {
+    HostObserved observed{"run", second, {}};
+    observed.host.set_seconds(seconds);
+    return Do(std::move(observed));
+  }
   std::vector<Action> Sample(WorkerId worker, uint32_t second) {
     WorkerSaid said{worker, {}};
     said.message.mutable_sample()->set_elapsed_s(second);
@@ -283,8 +288,39 @@ TEST_F(AgentTest, StartBeforeTheClockIsKnownWaitsForIt) {
   EXPECT_EQ(All<SendToWorker>(Do(reply)).size(), 1u);
 }
 
+TEST_F(AgentTest, EveryRunsHostIsReadFromItsStartToItsEnd) {
+  Connect();
+  Command(Prepare(2));
+  Ready(1);
+  Ready(2);
+  const auto observe = All<Observe>(Command(Start(kSecond)));
+  ASSERT_EQ(observe.size(), 1u);
+  EXPECT_EQ(observe[0].run_id, "run");
+  EXPECT_EQ(observe[0].deployment, "");
+  EXPECT_EQ(observe[0].start_monotonic_ns, now_ + kSecond);
+  now_ += 2 * kSecond;
+  Sample(1, 0);
+  EXPECT_TRUE(Reports(Sample(2, 0)).empty()) << "the host's reading is on its way";
+  const auto reports = Reports(Host(0));
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_EQ(reports[0].sample().host().seconds(), 1u);
+  Finished(1);
+  EXPECT_EQ(All<StopObserving>(Finished(2)).size(), 1u);
+}
+
+TEST_F(AgentTest, ReadingThatCoversSecondsSaysThatTheAgentStoodStill) {
+  Run();
+  EXPECT_TRUE(Reports(Host(0)).empty());
+  const auto reports = Reports(Host(3, 3));
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_EQ(reports[0].run_event().event().code(), "agent-stalled");
+  EXPECT_TRUE(absl::StrContains(reports[0].run_event().event().message(), "2 seconds late"))
+      << reports[0].run_event().event().message();
+}
+
 TEST_F(AgentTest, RunEndsWhenEveryWorkerHasFinishedAndEverySecondIsOut) {
   Run();
+  Host(0);
   Sample(1, 0);
   auto reports = Reports(Sample(2, 0));
   ASSERT_EQ(reports.size(), 1u);
@@ -299,6 +335,8 @@ TEST_F(AgentTest, RunEndsWhenEveryWorkerHasFinishedAndEverySecondIsOut) {
 
 TEST_F(AgentTest, WorkerThatDiesIsAnEventAndTheOthersGoOn) {
   Run();
+  Host(0);
+  Host(1);
   Sample(1, 0);
   Sample(2, 0);
   auto reports = Reports(Do(WorkerExited{1, false, "killed by signal 9"}));
@@ -313,6 +351,7 @@ TEST_F(AgentTest, WorkerThatDiesIsAnEventAndTheOthersGoOn) {
 
 TEST_F(AgentTest, UnacknowledgedReportsAreSentAgainOnANewSession) {
   Run();
+  Host(0);
   Sample(1, 0);
   Sample(2, 0);
   Do(SessionDown{});
@@ -389,8 +428,9 @@ TEST_F(AgentTest, AgentWithoutWorkersWatchesItsNodesToTheEnd) {
   ASSERT_EQ(observe.size(), 1u);
   const int64_t start = now_;
   std::vector<v1::Report> reports;
-  for (uint32_t k = 0; k < 10; ++k) {
+  for (uint32_t k = 0; k < 11; ++k) {  // the load's ten, and the one in which its connections end
     now_ = start + (k + 1) * kSecond + 1'000'000;
+    Host(k);
     NodesObserved observed{"run", k, {}};
     observed.nodes.emplace_back().set_node("old/node1");
     for (v1::Report& report : Reports(Do(observed))) reports.push_back(std::move(report));
@@ -398,9 +438,9 @@ TEST_F(AgentTest, AgentWithoutWorkersWatchesItsNodesToTheEnd) {
     ack.message.mutable_ack()->set_sequence(reports.back().sequence());
     Do(std::move(ack));
   }
-  ASSERT_EQ(reports.size(), 11u);
-  EXPECT_EQ(reports[9].sample().nodes_size(), 1);
-  EXPECT_TRUE(reports[10].has_run_finished());
+  ASSERT_EQ(reports.size(), 12u);
+  EXPECT_EQ(reports[10].sample().nodes_size(), 1);
+  EXPECT_TRUE(reports[11].has_run_finished());
 }
 
 }  // namespace

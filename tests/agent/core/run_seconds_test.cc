@@ -25,7 +25,7 @@ v1::WorkerSample SampleOf(uint32_t second, uint64_t established, uint64_t outsta
 
 class RunSecondsTest : public testing::Test {
  protected:
-  static RunSeconds Make(uint32_t workers, bool observing = false) {
+  static RunSeconds Make(uint32_t workers, bool observing = false, int64_t host_patience_ns = 0) {
     RunSeconds::Options options;
     options.run_id = "run";
     options.first_worker = 4;
@@ -34,6 +34,7 @@ class RunSecondsTest : public testing::Test {
     options.nodes = {"node1"};
     options.observing = observing;
     options.patience_ns = 3 * kSecond;
+    options.host_patience_ns = host_patience_ns;
     return RunSeconds(options);
   }
   static std::vector<v1::AgentSample> Report(RunSeconds* seconds, int64_t elapsed_ns) {
@@ -138,6 +139,71 @@ TEST_F(RunSecondsTest, WhereNoWorkerHasSpokenNothingIsReportedAndNoTickIsAskedFo
   seconds.AddNodes(0, {v1::NodeFigures()});
   EXPECT_TRUE(Report(&seconds, 100 * kSecond).empty()) << "a zero that nobody measured";
   EXPECT_EQ(seconds.NextInstant(), INT64_MAX) << "time changes nothing: a tick would be a busy loop";
+}
+
+v1::HostFigures HostOf(uint64_t overflows) {
+  v1::HostFigures host;
+  host.set_seconds(1);
+  host.set_listen_overflows(overflows);
+  return host;
+}
+
+TEST_F(RunSecondsTest, HostsReadingIsWaitedForNoLongerThanItsPatienceAndCountsLater) {
+  RunSeconds seconds = Make(1, false, kSecond / 2);
+  ASSERT_TRUE(seconds.Add(0, SampleOf(0, 1)));
+  EXPECT_TRUE(Report(&seconds, kSecond + kSecond / 4).empty());
+  EXPECT_EQ(seconds.NextInstant(), kSecond + kSecond / 2);
+  seconds.AddHost(0, HostOf(2));
+  auto samples = Report(&seconds, kSecond + kSecond / 4);
+  ASSERT_EQ(samples.size(), 1u);
+  EXPECT_EQ(samples[0].host().listen_overflows(), 2u);
+
+  ASSERT_TRUE(seconds.Add(0, SampleOf(1, 1)));
+  samples = Report(&seconds, 2 * kSecond + kSecond / 2);
+  ASSERT_EQ(samples.size(), 1u);
+  EXPECT_FALSE(samples[0].has_host()) << "absent, not zero";
+  seconds.AddHost(1, HostOf(3));
+  seconds.AddHost(2, HostOf(4));
+  ASSERT_TRUE(seconds.Add(0, SampleOf(2, 1)));
+  samples = Report(&seconds, 3 * kSecond + kSecond / 4);
+  ASSERT_EQ(samples.size(), 1u);
+  EXPECT_EQ(samples[0].host().listen_overflows(), 7u) << "nothing that was counted is dropped";
+  EXPECT_EQ(samples[0].host().seconds(), 2u);
+}
+
+TEST_F(RunSecondsTest, SecondThatTheEndCutsShortIsNotHeldBackForTheHost) {
+  RunSeconds seconds = Make(1, false, kSecond / 2);
+  ASSERT_TRUE(seconds.Add(0, SampleOf(0, 1)));
+  seconds.AddHost(0, HostOf(0));
+  ASSERT_TRUE(seconds.Add(0, SampleOf(1, 0)));
+  EXPECT_EQ(Report(&seconds, kSecond + kSecond / 4).size(), 1u);
+  seconds.End(0, RunSeconds::Ending::kFinished);
+  EXPECT_EQ(Report(&seconds, kSecond + kSecond / 4).size(), 1u);
+  EXPECT_TRUE(seconds.Through());
+  seconds.AddHost(1, HostOf(1));
+  EXPECT_TRUE(seconds.Through()) << "it is of no load";
+}
+
+TEST_F(RunSecondsTest, WhatNodesSaidAheadOfTheLoadStandsFirstInTheFirstSecond) {
+  RunSeconds seconds = Make(1, true);
+  v1::NodeFigures node;
+  node.set_node("node1");
+  node.set_accepted_total(5);
+  v1::NodeFigures silent;
+  silent.set_node("silent");
+  seconds.AddNodesBefore({silent, node});
+  for (uint32_t k = 0; k < 2; ++k) {
+    node.set_accepted_total(7 + k);
+    seconds.AddNodes(k, {node});
+    ASSERT_TRUE(seconds.Add(0, SampleOf(k, 1)));
+  }
+  const auto samples = Report(&seconds, 2 * kSecond);
+  ASSERT_EQ(samples.size(), 2u);
+  ASSERT_EQ(samples[0].nodes_size(), 2);
+  EXPECT_EQ(samples[0].nodes(0).accepted_total(), 5u);
+  EXPECT_EQ(samples[0].nodes(1).accepted_total(), 7u);
+  ASSERT_EQ(samples[1].nodes_size(), 1);
+  EXPECT_EQ(samples[1].nodes(0).accepted_total(), 8u);
 }
 
 }  // namespace
