@@ -42,18 +42,19 @@ struct CoordinatorCore::State {
       agent.cursors[cursor.instance_id] = {cursor.sequence, updated};
       agent.last_seen = std::max(agent.last_seen, updated);
     }
+    for (v1::Deployment& deployment : restored.deployments) {
+      const std::string name = deployment.name();
+      for (const v1::NodeStatus& node : deployment.nodes()) agents.Remember(node.agent(), now);
+      deployments[name] = std::make_unique<DeploymentMachine>(std::move(deployment));
+    }
     std::map<std::string, std::vector<const PutSample*>> samples;
     for (const PutSample& sample : restored.samples) samples[sample.sample.run_id()].push_back(&sample);
     for (v1::Run& run : restored.unfinished_runs) {
       const std::string id = run.run_id();
       for (const v1::Participant& participant : run.participants()) agents.Remember(participant.agent(), now);
-      runs[id] = std::make_unique<RunMachine>(std::move(run), samples[id], now, options);
+      const std::map<std::string, uint32_t> processes = ProcessesOf(run.test().target().stack());
+      runs[id] = std::make_unique<RunMachine>(std::move(run), samples[id], processes, now, options);
       run_ids.emplace_back(now, id);
-    }
-    for (v1::Deployment& deployment : restored.deployments) {
-      const std::string name = deployment.name();
-      for (const v1::NodeStatus& node : deployment.nodes()) agents.Remember(node.agent(), now);
-      deployments[name] = std::make_unique<DeploymentMachine>(std::move(deployment));
     }
     for (std::string& id : restored.recent_run_ids) run_ids.emplace_back(now, std::move(id));
     for (auto& [request, run] : restored.request_ids) RememberRequest(request, run);
@@ -83,6 +84,11 @@ struct CoordinatorCore::State {
   void Flush(const Turn& turn);
   absl::Time NextTick() const;
 
+  std::map<std::string, uint32_t> ProcessesOf(const std::string& deployment) const {
+    const auto it = deployments.find(deployment);
+    return it == deployments.end() ? std::map<std::string, uint32_t>()
+                                   : NodeProcesses(it->second->deployment().stack());
+  }
   RunMachine* FindRun(const std::string& id) {
     const auto it = runs.find(id);
     return it == runs.end() ? nullptr : it->second.get();
@@ -352,6 +358,7 @@ absl::StatusOr<RunSetup> CoordinatorCore::State::SetUp(const v1::TestSpec& test,
   setup.nodes = std::move(target->nodes);
   setup.observers = std::move(target->observers);
   setup.deployment = test.target().stack();
+  setup.node_processes = ProcessesOf(setup.deployment);
   setup.plan = *std::move(plan);
   return setup;
 }

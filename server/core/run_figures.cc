@@ -8,7 +8,6 @@
 namespace loadstar::server {
 namespace {
 
-constexpr uint64_t kSaturatedCpuNs = 950'000'000;
 // A run cannot last longer than a document may ask for (31 days) and its drain.
 constexpr uint32_t kMaxSecond = 32 * 24 * 3600;
 
@@ -18,9 +17,11 @@ std::string Range(const std::string& agent, int64_t from, int64_t to) {
 
 }  // namespace
 
-RunFigures::RunFigures(std::vector<std::string> endpoints, std::vector<std::string> nodes, uint32_t planned_s)
+RunFigures::RunFigures(std::vector<std::string> endpoints, std::vector<std::string> nodes, uint32_t planned_s,
+                       const std::map<std::string, uint32_t>& processes)
     : endpoints_(std::move(endpoints)), nodes_(std::move(nodes)), planned_s_(planned_s) {
   for (uint32_t i = 0; i < endpoints_.size(); ++i) endpoint_index_.emplace(endpoints_[i], i);
+  for (const auto& [node, count] : processes) strain_.nodes[node].processes = count;
 }
 
 void RunFigures::Join(const std::string& agent, bool has_workers) { parts_[agent].has_workers = has_workers; }
@@ -57,14 +58,15 @@ RunFigures::Taken RunFigures::Add(const std::string& agent, const v1::AgentSampl
     (void)second.endpoints[index->second].AddSource(endpoint);
     part.endpoint_gauges[index->second] = endpoint.gauges();
   }
-  second.nodes.insert(second.nodes.end(), sample.nodes().begin(), sample.nodes().end());
-  second.workers.insert(second.workers.end(), sample.workers().begin(), sample.workers().end());
-  for (const v1::WorkerUsage& usage : sample.workers()) {
-    if (k >= planned_s_ || usage.worker_index() >= 1 << 16) continue;
-    WorkerLoad& load = worker_loads_[usage.worker_index()];
-    ++load.seconds;
-    if (usage.cpu_ns() > kSaturatedCpuNs) ++load.saturated;
+  for (int i = 0; i < sample.nodes_size(); ++i) {
+    if (!IsBefore(sample, i)) second.nodes.push_back(sample.nodes(i));
   }
+  if (sample.has_host()) {
+    second.hosts.push_back(sample.host());
+    second.hosts.back().set_agent(agent);
+  }
+  second.workers.insert(second.workers.end(), sample.workers().begin(), sample.workers().end());
+  strain_.Add(agent, sample, k < planned_s_);
   if (sample.workers_merged() < sample.workers_expected()) ++seconds_without_worker_;
   if (k > part.highest + 1) {
     part.skipped.emplace_back(static_cast<uint32_t>(part.highest + 1), k - 1);
@@ -104,6 +106,7 @@ void RunFigures::HandOut(uint32_t k, const Receiver& receive) {
   }
   for (const v1::NodeFigures& node : second.nodes) *snapshot.add_nodes() = node;
   for (const v1::WorkerUsage& usage : second.workers) *snapshot.add_workers() = usage;
+  for (const v1::HostFigures& host : second.hosts) *snapshot.add_hosts() = host;
   for (const auto& [agent, part] : parts_) {
     const bool delivered = std::find(second.delivered.begin(), second.delivered.end(), agent) != second.delivered.end();
     const bool over = part.finished && part.highest < static_cast<int64_t>(k);

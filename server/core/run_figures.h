@@ -19,14 +19,9 @@
 
 #include "lib/metrics/figures.h"
 #include "loadstar/v1/metrics.pb.h"
+#include "server/core/strain.h"
 
 namespace loadstar::server {
-
-// A worker's seconds of load, and those in which it used more than 95 % of a core.
-struct WorkerLoad {
-  uint32_t seconds = 0;
-  uint32_t saturated = 0;
-};
 
 class RunFigures {
  public:
@@ -34,7 +29,9 @@ class RunFigures {
   // an agent may be out of reach for before it is lost.
   static constexpr size_t kMaxOpenSeconds = 900;
 
-  RunFigures(std::vector<std::string> endpoints, std::vector<std::string> nodes, uint32_t planned_s);
+  // `processes`: of the nodes, where they are known.
+  RunFigures(std::vector<std::string> endpoints, std::vector<std::string> nodes, uint32_t planned_s,
+             const std::map<std::string, uint32_t>& processes = {});
 
   // An agent takes part; `has_workers` says whether a missing second of it is a gap.
   void Join(const std::string& agent, bool has_workers);
@@ -68,7 +65,7 @@ class RunFigures {
   // "AGENT:FROM-TO" or "AGENT:SECOND"; past kMaxGaps a last one says how many more there are.
   static constexpr size_t kMaxGaps = 10'000;
   std::vector<std::string> Gaps() const;
-  const std::map<uint32_t, WorkerLoad>& worker_loads() const { return worker_loads_; }
+  const Strain& strain() const { return strain_; }
   // Seconds in which an agent could not merge all of its workers.
   uint32_t seconds_without_worker() const { return seconds_without_worker_; }
 
@@ -78,6 +75,7 @@ class RunFigures {
     std::map<uint32_t, metrics::FiguresMerger> endpoints;  // by index in the plan
     std::vector<v1::NodeFigures> nodes;
     std::vector<v1::WorkerUsage> workers;
+    std::vector<v1::HostFigures> hosts;
     std::vector<std::string> delivered;
     bool endpoint_latency_left_out = false;
     bool changed = false;  // since it was handed out
@@ -111,7 +109,7 @@ class RunFigures {
   uint32_t recorded_s_ = 0;
   uint32_t seconds_without_worker_ = 0;
   bool endpoint_latency_left_out_ = false;
-  std::map<uint32_t, WorkerLoad> worker_loads_;
+  Strain strain_;
 };
 
 }  // namespace loadstar::server

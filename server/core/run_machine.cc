@@ -49,7 +49,7 @@ v1::RunState NextRunState(v1::RunState from, RunTrigger trigger) {
 RunMachine::RunMachine(const RunSetup& setup, const Turn& turn)
     : planned_(setup.test.load()),
       profile_(setup.test.load()),
-      figures_(setup.endpoints, setup.nodes, Seconds(absl::Nanoseconds(planned_.EndNs()))),
+      figures_(setup.endpoints, setup.nodes, Seconds(absl::Nanoseconds(planned_.EndNs())), setup.node_processes),
       length_(absl::Nanoseconds(planned_.EndNs())) {
   run_.set_run_id(setup.run_id);
   *run_.mutable_test() = setup.test;
@@ -101,12 +101,14 @@ RunMachine::RunMachine(const RunSetup& setup, const Turn& turn)
   }
 }
 
-RunMachine::RunMachine(v1::Run run, const std::vector<const PutSample*>& samples, absl::Time now,
+RunMachine::RunMachine(v1::Run run, const std::vector<const PutSample*>& samples,
+                       const std::map<std::string, uint32_t>& node_processes, absl::Time now,
                        const CoordinatorOptions& options)
     : run_(std::move(run)),
       planned_(run_.test().load()),
       profile_(run_.test().load()),
-      figures_(ToVector(run_.endpoints()), ToVector(run_.nodes()), Seconds(absl::Nanoseconds(planned_.EndNs()))),
+      figures_(ToVector(run_.endpoints()), ToVector(run_.nodes()), Seconds(absl::Nanoseconds(planned_.EndNs())),
+               node_processes),
       length_(absl::Nanoseconds(planned_.EndNs())),
       dirty_(false) {
   for (const v1::AppliedUpdate& update : run_.updates()) {
@@ -495,7 +497,22 @@ void RunMachine::Finish(const Turn& turn) {
   for (std::string& gap : figures_.Gaps()) run_.add_gaps(std::move(gap));
   const double load_s = std::min<double>(figures_.recorded_s(), absl::ToDoubleSeconds(length_));
   JudgeThresholds(load_s, &run_);
-  *run_.mutable_verdict() = Judge({run_, figures_.worker_loads(), figures_.seconds_without_worker(), Seconds(length_)});
+  for (v1::Participant& participant : *run_.mutable_participants()) {
+    const auto found = figures_.strain().hosts.find(participant.agent());
+    if (found == figures_.strain().hosts.end() || found->second.figures.seconds() == 0) continue;
+    const HostLoad& host = found->second;
+    *participant.mutable_host() = host.figures;
+    participant.mutable_host()->set_agent(participant.agent());
+    if (host.memory_first_bytes && host.memory_least_bytes) {
+      participant.set_memory_taken_bytes(*host.memory_first_bytes - *host.memory_least_bytes);
+    }
+  }
+  Judgement judgement = Judge({run_, figures_.strain(), figures_.seconds_without_worker(), Seconds(length_)});
+  *run_.mutable_verdict() = std::move(judgement.verdict);
+  for (const v1::Reason& note : judgement.notes) {
+    AddEvent(note.code(), v1::SEVERITY_WARNING, "",
+             absl::StrCat(note.message(), note.remedy().empty() ? "" : "; ", note.remedy()), turn);
+  }
   // What is left to say to an agent is said by the next Welcome; only the stop is still of use to one that is
   // connected.
   turn.commands.Drop(

@@ -23,6 +23,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -78,6 +79,7 @@ struct RunSetup {
   Plan plan;
   std::string deployment;              // empty: none is observed
   std::vector<std::string> observers;  // agents that run nodes of it
+  std::map<std::string, uint32_t> node_processes;
 };
 
 class RunMachine {
@@ -92,9 +94,9 @@ class RunMachine {
 
   // A new run: PrepareRun goes out.
   RunMachine(const RunSetup& setup, const Turn& turn);
-  // A run that the store held, with its samples in order of arrival.
-  RunMachine(v1::Run run, const std::vector<const PutSample*>& samples, absl::Time now,
-             const CoordinatorOptions& options);
+  // A run that the store held, with its samples in order of arrival and what is known of its deployment.
+  RunMachine(v1::Run run, const std::vector<const PutSample*>& samples,
+             const std::map<std::string, uint32_t>& node_processes, absl::Time now, const CoordinatorOptions& options);
 
   const v1::Run& run() const { return run_; }
   bool finished() const { return run_.state() == v1::RUN_STATE_FINISHED; }

@@ -1,6 +1,6 @@
 #include "server/service/snapshot_merger.h"
 
-#include <algorithm>
+#include "lib/metrics/usage.h"
 
 namespace loadstar::server {
 
@@ -12,12 +12,9 @@ bool SnapshotMerger::Add(v1::Snapshot snapshot) {
     if (!endpoints_[{endpoint.node(), endpoint.endpoint()}].AddLater(endpoint)) return false;
   }
   for (const v1::WorkerUsage& usage : snapshot.workers()) {
-    v1::WorkerUsage& sum = workers_[usage.worker_index()];
-    sum.set_worker_index(usage.worker_index());
-    sum.set_cpu_ns(sum.cpu_ns() + usage.cpu_ns());
-    sum.set_loop_max_ns(std::max(sum.loop_max_ns(), usage.loop_max_ns()));
-    sum.set_rss_bytes(usage.rss_bytes());
+    metrics::AddLater(usage, &workers_[usage.worker_index()]);
   }
+  for (const v1::HostFigures& host : snapshot.hosts()) metrics::AddLater(host, &hosts_[host.agent()]);
   endpoint_latency_left_out_ = endpoint_latency_left_out_ || snapshot.endpoint_latency_left_out();
   missing_agents_.insert(snapshot.missing_agents().begin(), snapshot.missing_agents().end());
   last_ = std::move(snapshot);
@@ -40,6 +37,12 @@ v1::Snapshot SnapshotMerger::Take() {
   merged.set_endpoint_latency_left_out(endpoint_latency_left_out_ || too_much);
   merged.clear_workers();
   for (const auto& [index, usage] : workers_) *merged.add_workers() = usage;
+  merged.clear_hosts();
+  for (const auto& [agent, host] : hosts_) {
+    v1::HostFigures* out = merged.add_hosts();
+    *out = host;
+    out->set_agent(agent);
+  }
   merged.mutable_missing_agents()->Assign(missing_agents_.begin(), missing_agents_.end());
   const auto percentiles = [](const metrics::Histogram& histogram, v1::Percentiles* to) {
     *to = histogram.ToPercentiles();

@@ -11,7 +11,7 @@
 namespace loadstar::server {
 
 // Merges consecutive snapshots of a run into one: counters and histograms add up, gauges and nodes are the last's,
-// percentiles are read from the merged histograms, what workers spent adds up.
+// percentiles are read from the merged histograms, what workers spent and hosts counted adds up.
 class SnapshotMerger {
  public:
   // Snapshots in the order of their seconds. False when a histogram is malformed; then the merger is of no more use.
@@ -26,6 +26,7 @@ class SnapshotMerger {
   // By node and endpoint, in the order of the plan as first seen.
   std::map<std::pair<std::string, std::string>, metrics::FiguresMerger> endpoints_;
   std::map<uint32_t, v1::WorkerUsage> workers_;
+  std::map<std::string, v1::HostFigures> hosts_;  // by agent
   std::set<std::string> missing_agents_;
   bool endpoint_latency_left_out_ = false;
 };

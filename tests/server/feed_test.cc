@@ -40,6 +40,10 @@ v1::Snapshot MakeSnapshot(uint32_t second, uint64_t answered, uint64_t latency_u
   usage->set_cpu_ns(1000);
   usage->set_loop_max_ns(second);
   usage->set_rss_bytes(second);
+  v1::HostFigures* host = snapshot.add_hosts();
+  host->set_agent("host1");
+  host->set_seconds(1);
+  host->set_tcp_timeouts(2);
   if (second == 1) snapshot.add_missing_agents("host2");
   return snapshot;
 }
@@ -173,6 +177,10 @@ TEST_F(FeedTest, AReaderThatFellBehindIsGivenOneMergedSnapshotAndMissesNothing) 
   ASSERT_EQ(merged.workers_size(), 1);
   EXPECT_EQ(merged.workers(0).cpu_ns(), 30'000u);
   EXPECT_EQ(merged.workers(0).loop_max_ns(), 29u);
+  ASSERT_EQ(merged.hosts_size(), 1);
+  EXPECT_EQ(merged.hosts(0).agent(), "host1");
+  EXPECT_EQ(merged.hosts(0).seconds(), 30u);
+  EXPECT_EQ(merged.hosts(0).tcp_timeouts(), 60u);
   EXPECT_THAT(merged.missing_agents(), ::testing::ElementsAre("host2"));
   PutSeconds(30, 31);
   EXPECT_EQ(Next(&feed), "30-30") << "two behind is not behind";
@@ -276,8 +284,8 @@ TEST_F(FeedTest, ExportGivesTheFilesOneAfterTheOtherInPiecesThatFit) {
     if (order.empty() || order.back() != piece.file_name()) order.push_back(piece.file_name());
     files[piece.file_name()] += piece.content();
   }
-  EXPECT_THAT(order,
-              ::testing::ElementsAre("connections.csv", "latency.csv", "node-metrics.csv", "run.json", "summary.txt"));
+  EXPECT_THAT(order, ::testing::ElementsAre("connections.csv", "latency.csv", "node-metrics.csv", "host-metrics.txt",
+                                            "run.json", "summary.txt"));
   EXPECT_EQ(std::count(files["connections.csv"].begin(), files["connections.csv"].end(), '\n'), 10'001);
   EXPECT_EQ(std::count(files["latency.csv"].begin(), files["latency.csv"].end(), '\n'), 10'001);
   EXPECT_THAT(files["latency.csv"], ::testing::HasSubstr("\n9999,10,"));

@@ -126,6 +126,29 @@ TEST(RunFigures, LatencyByEndpointOfAPartIsNotTakenForTheWhole) {
   EXPECT_FALSE(run.endpoint_totals(0).has_latency());
 }
 
+TEST_F(RunFiguresTest, HostsFiguresCarryTheirAgentAndWhatNodesSaidBeforeIsInNoSecond) {
+  v1::AgentSample sample = SampleOf(0, 1);
+  sample.mutable_host()->set_seconds(1);
+  sample.mutable_host()->set_listen_drops(3);
+  for (const uint64_t accepted : {5, 8}) {
+    v1::NodeFigures* node = sample.add_nodes();
+    node->set_node("node1");
+    node->set_reachable(true);
+    node->set_accepted_total(accepted);
+  }
+  figures_.Add("a", sample);
+  figures_.Add("b", SampleOf(0, 1));
+  const auto snapshots = Publish(0);
+  ASSERT_EQ(snapshots.size(), 1u);
+  ASSERT_EQ(snapshots[0].hosts_size(), 1) << "of b's host nothing is known";
+  EXPECT_EQ(snapshots[0].hosts(0).agent(), "a");
+  EXPECT_EQ(snapshots[0].hosts(0).listen_drops(), 3u);
+  ASSERT_EQ(snapshots[0].nodes_size(), 1);
+  EXPECT_EQ(snapshots[0].nodes(0).accepted_total(), 8u);
+  EXPECT_EQ(figures_.strain().nodes.at("node1").before->accepted_total(), 5u);
+  EXPECT_EQ(figures_.strain().hosts.at("a").figures.listen_drops(), 3u);
+}
+
 TEST(RunFigures, GapsAreBoundedAndSaySo) {
   RunFigures figures({}, {}, 10);
   figures.Join("a", true);

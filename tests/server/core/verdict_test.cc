@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <string>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "server/core/thresholds.h"
 
 namespace loadstar::server {
@@ -35,8 +38,27 @@ void AddError(v1::ErrorPhase phase, v1::ErrorKind kind, uint64_t count, v1::Run*
   error->set_count(count);
 }
 
-v1::Verdict Of(const v1::Run& run, const std::map<uint32_t, WorkerLoad>& loads = {}) {
-  return Judge({run, loads, 0, 10});
+void FailConnects(v1::ErrorKind kind, uint64_t count, v1::Run* run) {
+  v1::Counters* counters = run->mutable_totals()->mutable_counters();
+  counters->set_connects_attempted(counters->connects_attempted() + count);
+  counters->set_connects_failed(count);
+  AddError(v1::ERROR_PHASE_CONNECT, kind, count, run);
+}
+
+v1::Verdict Of(const v1::Run& run, const Strain& strain = {}) { return Judge({run, strain, 0, 10}).verdict; }
+
+// The notes' codes, one after the other.
+std::string NotesOf(const v1::Run& run, const Strain& strain) {
+  std::string codes;
+  const Judgement judgement = Judge({run, strain, 0, 10});
+  for (const v1::Reason& note : judgement.notes) absl::StrAppend(&codes, note.code(), " ");
+  return codes;
+}
+std::string CodesOf(const v1::Run& run, const Strain& strain) {
+  std::string codes;
+  const v1::Verdict verdict = Of(run, strain);
+  for (const v1::Reason& reason : verdict.reasons()) absl::StrAppend(&codes, reason.code(), " ");
+  return codes;
 }
 
 TEST(Verdict, NothingWrongIsPassed) {
@@ -75,12 +97,12 @@ TEST(Verdict, EachRuleHasItsReason) {
   const Row rows[] = {
       {"gap", v1::VERDICT_KIND_NOT_CARRIED_OUT, [](v1::Run* run) { run->add_gaps("a:3-4"); }},
       {"ended-early", v1::VERDICT_KIND_NOT_CARRIED_OUT, [](v1::Run* run) { run->set_recorded_s(5); }},
-      {"generator-errors", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
-       [](v1::Run* run) {
-         run->mutable_totals()->mutable_counters()->set_connects_attempted(103);
-         run->mutable_totals()->mutable_counters()->set_connects_failed(3);
-         AddError(v1::ERROR_PHASE_CONNECT, v1::ERROR_KIND_NO_PORTS, 3, run);
-       }},
+      {"no-ports", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
+       [](v1::Run* run) { FailConnects(v1::ERROR_KIND_NO_PORTS, 3, run); }},
+      {"no-descriptors", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
+       [](v1::Run* run) { FailConnects(v1::ERROR_KIND_NO_DESCRIPTORS, 3, run); }},
+      {"no-memory", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
+       [](v1::Run* run) { FailConnects(v1::ERROR_KIND_NO_MEMORY, 3, run); }},
       {"schedule-lag", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
        [](v1::Run* run) { run->mutable_schedule_lag()->set_p99_us(12'000); }},
       {"requests-dropped", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
@@ -175,13 +197,300 @@ TEST(Verdict, StoppedRunIsStoppedAndItsThresholdsAreNotJudged) {
 }
 
 TEST(Verdict, BusyWorkerIsOnlySaidToBeSaturatedWhenItWasLate) {
-  const std::map<uint32_t, WorkerLoad> busy = {{0, {10, 5}}, {1, {10, 0}}};
+  Strain strain;
+  strain.workers[0] = {.seconds = 10, .saturated = 5, .saturated_cpu_ns = 4'850, .saturated_ns = 5'000};
+  strain.workers[1] = {.seconds = 10};
   v1::Run run = CleanRun();
-  EXPECT_EQ(Of(run, busy).kind(), v1::VERDICT_KIND_PASSED);
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED);
   run.mutable_schedule_lag()->set_p99_us(2'000);
-  const v1::Verdict verdict = Of(run, busy);
+  const v1::Verdict verdict = Of(run, strain);
   ASSERT_EQ(verdict.reasons_size(), 1);
+  EXPECT_EQ(verdict.kind(), v1::VERDICT_KIND_NOT_TRUSTWORTHY);
   EXPECT_EQ(verdict.reasons(0).code(), "generator-saturated");
+  EXPECT_EQ(verdict.reasons(0).side(), v1::SIDE_GENERATOR);
+  EXPECT_TRUE(absl::StrContains(verdict.reasons(0).message(), "97 % of its core")) << verdict.ShortDebugString();
+  strain.workers[0].saturated = 1;
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED) << "a moment is not the run";
+}
+
+TEST(Verdict, SaturatedWorkersSayWhichRateWouldDo) {
+  // Two workers; in 5 s of saturation one agent's two workers, at 100 % and 96 %, sent 620,000 requests.
+  Strain strain;
+  strain.workers[0] = {.seconds = 10, .saturated = 5, .saturated_cpu_ns = 5'000'000'000, .saturated_ns = 5'000'000'000};
+  strain.workers[1] = {.seconds = 10, .saturated = 5, .saturated_cpu_ns = 4'800'000'000, .saturated_ns = 5'000'000'000};
+  strain.saturated_requests = 620'000;
+  strain.saturated_worker_ns = 10'000'000'000;
+  v1::Run run = CleanRun();
+  run.mutable_schedule_lag()->set_p99_us(4'000);
+  run.mutable_test()->mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_OPEN);
+  for (auto set :
+       {&v1::Counters::set_requests_due, &v1::Counters::set_requests_sent, &v1::Counters::set_requests_answered}) {
+    (run.mutable_totals()->mutable_counters()->*set)(1'300'000);
+  }
+  // 124,000/s at 98 %: 120,204/s at 95 %.
+  EXPECT_TRUE(absl::StrContains(Of(run, strain).reasons(0).remedy(), "below about 120k/s"))
+      << Of(run, strain).reasons(0).remedy();
+  run.set_recorded_s(13);  // a backlog was worked off in those seconds: 100,000/s in all
+  EXPECT_TRUE(absl::StrContains(Of(run, strain).reasons(0).remedy(), "below about 97k/s"))
+      << Of(run, strain).reasons(0).remedy();
+  run.mutable_test()->mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_CLOSED);
+  EXPECT_FALSE(absl::StrContains(Of(run, strain).reasons(0).remedy(), "/s")) << "there is no rate to lower";
+}
+
+TEST(Verdict, WorkersThatWaitForACoreAreTheHostsFaultWhenTheLatencyShowsIt) {
+  Strain strain;
+  strain.workers[0] = {.seconds = 10, .starved = 4, .starved_wait_ns = 2'000, .starved_ns = 4'000};
+  v1::Run run = CleanRun();
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED);
+  EXPECT_EQ(NotesOf(run, strain), "workers-starved ");
+  // Late, but three quarters of the tail are the target's.
+  run.mutable_schedule_lag()->set_p99_us(2'000);
+  run.mutable_latency()->set_p99_us(8'000);
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED);
+  run.mutable_latency()->set_p99_us(7'000);
+  const v1::Verdict verdict = Of(run, strain);
+  ASSERT_EQ(verdict.reasons_size(), 1) << verdict.ShortDebugString();
+  EXPECT_EQ(verdict.kind(), v1::VERDICT_KIND_NOT_TRUSTWORTHY);
+  EXPECT_EQ(verdict.reasons(0).code(), "host-contended");
+  EXPECT_EQ(verdict.reasons(0).side(), v1::SIDE_HOST);
+  EXPECT_TRUE(absl::StrContains(verdict.reasons(0).message(), "for 50 % of the time")) << verdict.ShortDebugString();
+  strain.workers[0].starved = 1;
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED);
+}
+
+TEST(Verdict, WorkersWithoutACoreAreToBlameWhereLagDoesNotSeeIt) {
+  v1::Run run = CleanRun();
+  Strain starved;
+  starved.workers[0] = {
+      .seconds = 10, .starved = 4, .starved_wait_ns = 2'400'000'000, .starved_ns = 4'000'000'000, .starved_turns = 800};
+  run.mutable_service_time()->set_p99_us(13'000);  // each turn waited 3 ms
+  EXPECT_EQ(CodesOf(run, starved), "");
+  run.mutable_service_time()->set_p99_us(11'000);
+  EXPECT_EQ(CodesOf(run, starved), "host-contended ");
+  // All connections were busy: requests waited for answers, and those for the worker.
+  run.mutable_service_time()->set_p99_us(100'000);
+  run.mutable_totals()->mutable_counters()->set_requests_due(1'300);
+  run.mutable_totals()->mutable_counters()->set_requests_dropped(300);
+  EXPECT_EQ(CodesOf(run, starved), "host-contended requests-dropped ");
+  Strain saturated;
+  saturated.workers[0] = {.seconds = 10, .saturated = 4, .saturated_cpu_ns = 99, .saturated_ns = 100};
+  EXPECT_EQ(CodesOf(run, saturated), "generator-saturated requests-dropped ");
+  EXPECT_EQ(CodesOf(run, {}), "target-overloaded ");
+}
+
+TEST(Verdict, WorkerThatStoodStillShowsInALongRunToo) {
+  Strain strain;
+  strain.workers[0] = {.seconds = 1'000, .stall_ns = 3'000'000'000};
+  v1::Run run = CleanRun();
+  EXPECT_EQ(NotesOf(run, strain), "worker-late ");
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED);
+  run.mutable_schedule_lag()->set_p999_us(2'500'000);  // of p99 nothing is seen
+  run.mutable_latency()->set_p999_us(2'600'000);
+  EXPECT_EQ(CodesOf(run, strain), "worker-stalled ");
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_NOT_TRUSTWORTHY);
+  strain.workers[0].stall_ns = 400'000'000;
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED);
+}
+
+TEST(Verdict, SkippedRequestsOfAStalledWorkerAreNotTheTargetsFault) {
+  Strain strain;
+  strain.workers[0] = {.seconds = 10, .stall_ns = 3'000'000'000};
+  v1::Run run = CleanRun();
+  run.mutable_totals()->mutable_counters()->set_requests_due(1'300);
+  run.mutable_totals()->mutable_counters()->set_requests_dropped(300);
+  EXPECT_EQ(CodesOf(run, strain), "target-overloaded ");
+  run.mutable_test()->mutable_load()->mutable_requests()->set_late_requests(v1::LATE_REQUESTS_SKIP);
+  EXPECT_EQ(CodesOf(run, strain), "requests-dropped ");
+  EXPECT_EQ(CodesOf(run, {}), "target-overloaded ");
+}
+
+// A run under an open model on one node of two processes.
+v1::Run NodeRun() {
+  v1::Run run = CleanRun();
+  run.mutable_test()->mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_OPEN);
+  run.mutable_test()->mutable_target()->set_protocol(v1::PROTOCOL_MCP_TCP);
+  run.add_endpoints("10.0.0.1:9100");
+  run.add_nodes("node1");
+  v1::Participant* participant = run.add_participants();
+  participant->set_agent("a");
+  participant->set_worker_count(1);
+  return run;
+}
+
+TEST(Verdict, NodeWithoutACoreToSpareIsToBlameWhereLatencySuffered) {
+  Strain strain;
+  NodeLoad& node = strain.nodes["node1"];
+  node.processes = 2;
+  node.seconds = 10;
+  node.saturated = 6;
+  node.cores_most = 1.98;
+  v1::Run run = NodeRun();
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED) << "full, and fast enough";
+  EXPECT_EQ(NotesOf(run, strain), "node-saturated ");
+  run.mutable_latency()->set_p99_us(600'000);
+  EXPECT_EQ(CodesOf(run, strain), "target-saturated ");
+  EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_FAILED) << "the figures stand";
+  EXPECT_EQ(Of(run, strain).reasons(0).side(), v1::SIDE_TARGET);
+
+  // Where the test itself says what latency it takes, that decides.
+  v1::ThresholdSpec* threshold = run.mutable_test()->add_thresholds();
+  threshold->set_metric("latency.p99");
+  threshold->set_comparison(v1::COMPARISON_LT);
+  threshold->set_value(1'000'000);
+  JudgeThresholds(10, &run);
+  EXPECT_EQ(CodesOf(run, strain), "");
+  threshold->set_value(500'000);
+  JudgeThresholds(10, &run);
+  EXPECT_EQ(CodesOf(run, strain), "target-saturated threshold ");
+
+  run.mutable_test()->mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_CLOSED);
+  EXPECT_EQ(CodesOf(run, strain), "threshold ") << "a closed loop fills every target";
+  run = NodeRun();
+  run.mutable_latency()->set_p99_us(600'000);
+  node.processes = 0;
+  EXPECT_EQ(CodesOf(run, strain), "") << "of how many cores nobody knows";
+}
+
+// One row a rule on the host's counters: what the kernel counted, and what is said and noted.
+TEST(Verdict, WhatTheKernelCountedIsJudgedByWhatItDidToTheRun) {
+  struct Row {
+    const char* code;
+    const char* note;
+    v1::VerdictKind kind;
+    std::function<void(HostLoad*, v1::Run*)> spoil;
+  };
+  const auto late = [](v1::Run* run) { run->mutable_schedule_lag()->set_p99_us(3'000); };
+  const Row rows[] = {
+      {"listen-overflow ", "", v1::VERDICT_KIND_FAILED,
+       [](HostLoad* host, v1::Run*) {
+         host->has_nodes = true;
+         host->figures.set_listen_overflows(5);
+       }},
+      {"", "accept-queue ", v1::VERDICT_KIND_PASSED,
+       [](HostLoad* host, v1::Run*) { host->figures.set_listen_overflows(5); }},
+      {"", "accept-queue ", v1::VERDICT_KIND_PASSED,
+       [](HostLoad* host, v1::Run* run) {
+         host->has_nodes = true;
+         host->figures.set_listen_overflows(5);
+         for (const auto set : {&v1::Counters::set_connects_attempted, &v1::Counters::set_connects_established,
+                                &v1::Counters::set_connections_closed}) {
+           (run->mutable_totals()->mutable_counters()->*set)(100'000);
+         }
+       }},
+      {"conntrack-full ", "", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
+       [](HostLoad* host, v1::Run*) { host->figures.set_conntrack_drops(40); }},
+      {"", "conntrack ", v1::VERDICT_KIND_PASSED,
+       [](HostLoad* host, v1::Run*) {
+         host->figures.set_conntrack_count(96);
+         host->figures.set_conntrack_max(100);
+       }},
+      {"socket-memory ", "", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
+       [](HostLoad* host, v1::Run*) { host->figures.set_tcp_memory_aborts(2); }},
+      {"host-stolen ", "", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
+       [&](HostLoad* host, v1::Run* run) {
+         host->stolen = 4;
+         late(run);
+       }},
+      {"", "cores-stolen ", v1::VERDICT_KIND_PASSED, [](HostLoad* host, v1::Run*) { host->stolen = 4; }},
+      {"softirq-bound ", "", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
+       [&](HostLoad* host, v1::Run* run) {
+         host->softirq_bound = 4;
+         late(run);
+       }},
+      {"", "softirq-core ", v1::VERDICT_KIND_PASSED, [](HostLoad* host, v1::Run*) { host->softirq_bound = 4; }},
+      {"packet-loss ", "", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
+       [](HostLoad* host, v1::Run* run) {
+         host->figures.set_tcp_timeouts(11);
+         run->mutable_latency()->set_p99_us(210'000);
+       }},
+      {"", "", v1::VERDICT_KIND_PASSED, [](HostLoad* host, v1::Run*) { host->figures.set_tcp_timeouts(11); }},
+      {"", "accept-queue ", v1::VERDICT_KIND_PASSED,
+       [](HostLoad* host, v1::Run* run) {  // SYNs that a listener dropped, and were sent again
+         host->figures.set_tcp_timeouts(11);
+         host->figures.set_listen_overflows(10);
+         host->figures.set_listen_drops(10);
+         run->mutable_latency()->set_p99_us(210'000);
+       }},
+      {"", "retransmits ", v1::VERDICT_KIND_PASSED,
+       [](HostLoad* host, v1::Run*) {
+         host->figures.set_segments_sent(1'000);
+         host->figures.set_segments_retransmitted(11);
+       }},
+  };
+  for (const Row& row : rows) {
+    v1::Run run = NodeRun();
+    Strain strain;
+    HostLoad& host = strain.hosts["a"];
+    host.seconds = 10;
+    row.spoil(&host, &run);
+    EXPECT_EQ(CodesOf(run, strain), row.code) << row.note;
+    EXPECT_EQ(NotesOf(run, strain), row.note) << row.code;
+    EXPECT_EQ(Of(run, strain).kind(), row.kind) << row.code << row.note;
+  }
+}
+
+TEST(Verdict, TargetOnLoopbackIsOnTheWorkersHost) {
+  v1::Run run = NodeRun();
+  Strain strain;
+  strain.hosts["a"].figures.set_listen_overflows(5);
+  EXPECT_EQ(CodesOf(run, strain), "");
+  run.set_endpoints(0, "127.0.0.1:9100");
+  EXPECT_EQ(CodesOf(run, strain), "listen-overflow ");
+  run.mutable_participants(0)->set_worker_count(0);
+  EXPECT_EQ(CodesOf(run, strain), "") << "it only watches: that loopback is another's";
+}
+
+TEST(Verdict, FullQueuesOfTheLoopAreNoted) {
+  Strain strain;
+  strain.workers[0] = {.seconds = 10, .loop_turns = 1'000, .queue_overflows = 10};
+  EXPECT_EQ(NotesOf(CleanRun(), strain), "");
+  strain.workers[0].queue_overflows = 11;
+  EXPECT_EQ(NotesOf(CleanRun(), strain), "loop-queues ");
+  EXPECT_EQ(Of(CleanRun(), strain).kind(), v1::VERDICT_KIND_PASSED);
+}
+
+TEST(Verdict, NodesOwnCountersThatDisagreeAreNoted) {
+  const auto figures = [](uint64_t connections, uint64_t accepted, uint64_t requests) {
+    v1::NodeFigures node;
+    node.set_connections(connections);
+    node.set_accepted_total(accepted);
+    node.set_requests_total(requests);
+    return node;
+  };
+  v1::Run run = NodeRun();
+  const auto notes = [&](const v1::NodeFigures& before, const v1::NodeFigures& after) {
+    Strain strain;
+    strain.nodes["node1"].before = before;
+    strain.nodes["node1"].after = after;
+    return NotesOf(run, strain);
+  };
+  EXPECT_EQ(notes(figures(0, 7, 50), figures(0, 107, 1050)), "");
+  EXPECT_EQ(notes(figures(0, 7, 50), figures(0, 107, 1049)), "ledger-target ") << "one request that it never saw";
+  EXPECT_EQ(notes(figures(0, 7, 50), figures(0, 107, 1051)), "ledger-target ") << "one too many";
+  EXPECT_EQ(notes(figures(0, 7, 50), figures(0, 108, 1050)), "ledger-target ");
+  EXPECT_EQ(notes(figures(1, 7, 50), figures(0, 108, 1050)), "") << "another client was there";
+  EXPECT_EQ(notes(figures(0, 7, 50), figures(2, 108, 1050)), "") << "somebody still is";
+  EXPECT_EQ(notes(figures(0, 700, 5000), figures(0, 100, 1000)), "") << "it was started again";
+  // Requests that failed may have been received or not.
+  v1::Counters* counters = run.mutable_totals()->mutable_counters();
+  counters->set_requests_answered(990);
+  counters->set_requests_failed(10);
+  AddError(v1::ERROR_PHASE_REQUEST, v1::ERROR_KIND_REQUEST_TIMEOUT, 10, &run);
+  EXPECT_EQ(notes(figures(0, 7, 50), figures(0, 107, 1045)), "");
+  EXPECT_EQ(notes(figures(0, 7, 50), figures(0, 107, 1039)), "ledger-target ");
+  // Echoed bytes have no requests in them.
+  run.mutable_test()->mutable_target()->set_protocol(v1::PROTOCOL_TCP);
+  run.mutable_test()->mutable_target()->mutable_tcp()->set_payload_bytes(64);
+  counters->set_bytes_sent(64'000);
+  v1::NodeFigures before = figures(0, 7, 50);
+  v1::NodeFigures after = figures(0, 107, 51);
+  before.set_bytes_received_total(100);
+  after.set_bytes_received_total(64'100);
+  EXPECT_EQ(notes(before, after), "");
+  after.set_bytes_received_total(64'101);
+  EXPECT_EQ(notes(before, after), "ledger-target ");
+  run.add_nodes("node2");
+  EXPECT_EQ(notes(before, after), "") << "of one node nothing is known";
 }
 
 TEST(Thresholds, WhatWasNotMeasuredDoesNotHold) {

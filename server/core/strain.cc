@@ -1,0 +1,114 @@
+#include "server/core/strain.h"
+
+#include <algorithm>
+
+#include "lib/metrics/usage.h"
+
+namespace loadstar::server {
+namespace {
+
+constexpr uint64_t kSecondNs = 1'000'000'000;
+// An interval that is longer or shorter than a second by more than half of it is not that of its second.
+constexpr uint64_t kShortestNs = kSecondNs / 2;
+constexpr uint64_t kLongestNs = kSecondNs + kSecondNs / 2;
+// Indexes are the planner's, which gives out fewer; a worker that says another is not believed.
+constexpr uint32_t kMaxWorkers = 1 << 16;
+
+double Share(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+void AddWorker(const v1::WorkerUsage& usage, WorkerLoad* load) {
+  load->loop_turns += usage.loop_turns();
+  load->queue_overflows += usage.queue_overflows();
+  const uint64_t interval = usage.interval_ns();
+  if (interval > kSecondNs) load->stall_ns = std::max(load->stall_ns, interval - kSecondNs);
+  if (interval < kShortestNs || interval > kLongestNs) return;
+  ++load->seconds;
+  if (Share(usage.cpu_ns(), interval) > kFullCore) {
+    ++load->saturated;
+    load->saturated_cpu_ns += usage.cpu_ns();
+    load->saturated_ns += interval;
+  }
+  if (usage.has_core_wait_ns() && Share(usage.core_wait_ns(), interval) > kStarvedWait) {
+    ++load->starved;
+    load->starved_wait_ns += usage.core_wait_ns();
+    load->starved_ns += interval;
+    load->starved_turns += usage.loop_turns();
+  }
+}
+
+void AddHost(const v1::HostFigures& host, bool under_load, HostLoad* load) {
+  metrics::AddLater(host, &load->figures);
+  if (host.has_memory_available_bytes()) {
+    const uint64_t available = host.memory_available_bytes();
+    if (!load->memory_first_bytes) load->memory_first_bytes = available;
+    load->memory_least_bytes = std::min(load->memory_least_bytes.value_or(available), available);
+  }
+  if (!under_load || !host.has_cpu_ns()) return;
+  ++load->seconds;
+  if (Share(host.cpu_steal_ns(), host.cpu_ns()) > kStolenTime) ++load->stolen;
+  const double softirq_cores = Share(host.cpu_softirq_ns(), host.cpu_ns()) * host.cores();
+  if (host.busiest_core_ratio() >= kFullCore && softirq_cores >= kSoftirqOfACore &&
+      Share(host.cpu_busy_ns(), host.cpu_ns()) < kRoomElsewhere) {
+    ++load->softirq_bound;
+  }
+}
+
+void AddNode(const v1::NodeFigures& node, uint32_t second, bool under_load, NodeLoad* load) {
+  if (under_load && load->after && load->after->has_cpu_seconds_total() && node.has_cpu_seconds_total() &&
+      second > load->after_s) {
+    const double cores = (node.cpu_seconds_total() - load->after->cpu_seconds_total()) / (second - load->after_s);
+    ++load->seconds;
+    load->cores_most = std::max(load->cores_most, cores);
+    if (load->processes > 0 && cores > kFullCore * load->processes) ++load->saturated;
+  }
+  load->after = node;
+  load->after_s = second;
+}
+
+}  // namespace
+
+void Strain::Add(const std::string& agent, const v1::AgentSample& sample, bool under_load) {
+  bool saturated = false;
+  uint64_t worker_ns = 0;
+  for (const v1::WorkerUsage& usage : sample.workers()) {
+    if (!under_load || usage.worker_index() >= kMaxWorkers) continue;
+    WorkerLoad& load = workers[usage.worker_index()];
+    const uint32_t before = load.saturated;
+    AddWorker(usage, &load);
+    saturated = saturated || load.saturated > before;
+    worker_ns += usage.interval_ns();
+  }
+  if (saturated) {
+    saturated_requests += sample.figures().counters().requests_sent();
+    saturated_worker_ns += worker_ns;
+  }
+  if (sample.has_host()) AddHost(sample.host(), under_load, &hosts[agent]);
+  if (sample.nodes_size() > 0) hosts[agent].has_nodes = true;
+  for (int i = 0; i < sample.nodes_size(); ++i) {
+    const v1::NodeFigures& node = sample.nodes(i);
+    if (!node.reachable()) continue;
+    NodeLoad& load = nodes[node.node()];
+    if (IsBefore(sample, i)) {
+      load.before = node;
+    } else {
+      AddNode(node, sample.elapsed_s(), under_load, &load);
+    }
+  }
+}
+
+bool IsBefore(const v1::AgentSample& sample, int index) {
+  return std::any_of(sample.nodes().begin() + index + 1, sample.nodes().end(),
+                     [&](const v1::NodeFigures& later) { return later.node() == sample.nodes(index).node(); });
+}
+
+std::map<std::string, uint32_t> NodeProcesses(const v1::StackSpec& stack) {
+  std::map<std::string, uint32_t> processes;
+  for (const v1::NodeSpec& node : stack.nodes()) {
+    if (node.command().empty()) processes[node.name()] = std::max<uint32_t>(node.processes(), 1);
+  }
+  return processes;
+}
+
+}  // namespace loadstar::server

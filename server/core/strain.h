@@ -1,0 +1,85 @@
+// How hard a run drove what takes part in it: workers, nodes and hosts, second by second. What the rules of the verdict
+// (server/core/verdict.h) look at beside the load's own figures.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "loadstar/v1/metrics.pb.h"
+#include "loadstar/v1/spec.pb.h"
+
+namespace loadstar::server {
+
+// A worker's core is full when it used more than this of an interval.
+inline constexpr double kFullCore = 0.95;
+// A worker is starved in a second when it was ready to run and waited for a core for more than this share of it.
+inline constexpr double kStarvedWait = 0.10;
+// Time of the host's cores that the hypervisor gave to others: below this it is noise.
+inline constexpr double kStolenTime = 0.05;
+// One core takes the network's interrupts while others have room: it is full, the interrupts take half of a core and
+// more, and the cores together are less busy than this.
+inline constexpr double kSoftirqOfACore = 0.5;
+inline constexpr double kRoomElsewhere = 0.8;
+
+// A worker's seconds of load that it measured in full: one that it was late to close, or that was cut short by the end,
+// says nothing of how busy it was.
+struct WorkerLoad {
+  uint32_t seconds = 0;
+  uint32_t saturated = 0;  // in which its core was full
+  uint32_t starved = 0;
+  // Over the saturated and over the starved ones: what it used, what it waited, of how long, in
+  // how many turns.
+  uint64_t saturated_cpu_ns = 0;
+  uint64_t saturated_ns = 0;
+  uint64_t starved_wait_ns = 0;
+  uint64_t starved_ns = 0;
+  uint64_t starved_turns = 0;
+  // Longest time for which it closed no second although one was over.
+  uint64_t stall_ns = 0;
+  uint64_t loop_turns = 0;
+  uint64_t queue_overflows = 0;
+};
+
+struct HostLoad {
+  uint32_t seconds = 0;  // of load
+  uint32_t stolen = 0;
+  uint32_t softirq_bound = 0;
+  bool has_nodes = false;   // of the run's deployment
+  v1::HostFigures figures;  // over the whole run
+  // Memory available at the end of the first second, and the least of any.
+  std::optional<uint64_t> memory_first_bytes;
+  std::optional<uint64_t> memory_least_bytes;
+};
+
+struct NodeLoad {
+  uint32_t processes = 0;  // each with one thread that serves; 0: not known
+  uint32_t seconds = 0;    // of load between two readings
+  uint32_t saturated = 0;  // in which the cores of its processes were full
+  double cores_most = 0;   // of a second
+  // What it said ahead of the load and at last; absent when it did not.
+  std::optional<v1::NodeFigures> before;
+  std::optional<v1::NodeFigures> after;
+  uint32_t after_s = 0;  // the second of `after`
+};
+
+struct Strain {
+  std::map<uint32_t, WorkerLoad> workers;  // by index in the run
+  std::map<std::string, HostLoad> hosts;   // by agent
+  std::map<std::string, NodeLoad> nodes;   // by name
+  // Requests sent in seconds in which a worker of the agent was saturated, and the time of its workers in them.
+  uint64_t saturated_requests = 0;
+  uint64_t saturated_worker_ns = 0;
+
+  // One second of one agent; `under_load`: the profile is not over yet. Seconds of an agent come in order.
+  void Add(const std::string& agent, const v1::AgentSample& sample, bool under_load);
+};
+
+// Whether a node's figures in a sample are of before the load: then those of the second follow under the same name.
+bool IsBefore(const v1::AgentSample& sample, int index);
+
+// Processes of the nodes whose processes are known: those of loadstar-target.
+std::map<std::string, uint32_t> NodeProcesses(const v1::StackSpec& stack);
+
+}  // namespace loadstar::server
