@@ -98,6 +98,30 @@ void AddFigures(const v1::Run& run, std::vector<Line>* lines) {
   }
 }
 
+std::string Share(bool measured, uint64_t part, uint64_t whole) {
+  if (!measured || whole == 0) return std::string(kAbsent);
+  return absl::StrFormat("%.3g %%", 100 * static_cast<double>(part) / static_cast<double>(whole));
+}
+
+std::string Count(bool measured, uint64_t value) { return measured ? Grouped(value) : std::string(kAbsent); }
+
+// "host1: CPU 83 % busy, 12 % softirq, 0 % steal   sent again 0.01 %   TIME_WAIT 12   conntrack -"
+std::string HostText(const v1::Participant& participant) {
+  const v1::HostFigures& host = participant.host();
+  std::string conntrack = Count(host.has_conntrack_count(), host.conntrack_count());
+  if (host.has_conntrack_count() && host.has_conntrack_max()) {
+    absl::StrAppend(&conntrack, " of ", Grouped(host.conntrack_max()));
+  }
+  return absl::StrCat(
+      participant.agent(), ": CPU ", Share(host.has_cpu_busy_ns(), host.cpu_busy_ns(), host.cpu_ns()), " busy, ",
+      Share(host.has_cpu_softirq_ns(), host.cpu_softirq_ns(), host.cpu_ns()), " softirq, ",
+      Share(host.has_cpu_steal_ns(), host.cpu_steal_ns(), host.cpu_ns()), " steal   sent again ",
+      Share(host.has_segments_retransmitted(), host.segments_retransmitted(), host.segments_sent()), "   overflows ",
+      Count(host.has_listen_overflows(), host.listen_overflows()), "   TIME_WAIT ",
+      Count(host.has_sockets_time_wait(), host.sockets_time_wait()), "   conntrack ", conntrack, "   memory ",
+      participant.has_memory_taken_bytes() ? Bytes(participant.memory_taken_bytes()) : std::string(kAbsent));
+}
+
 }  // namespace
 
 Line VerdictLine(const v1::Run& run) {
@@ -114,8 +138,8 @@ std::vector<Line> RunSummary(const v1::Run& run, absl::TimeZone zone) {
                          : Field("state", Words(run.state())));
   for (const v1::Reason& reason : run.verdict().reasons()) {
     lines.push_back(Field("", absl::StrCat(reason.side() == v1::SIDE_UNSPECIFIED ? "" : Words(reason.side()),
-                                           reason.side() == v1::SIDE_UNSPECIFIED ? "" : ": ", reason.message(),
-                                           reason.remedy().empty() ? "" : " -> ", reason.remedy())));
+                                           reason.side() == v1::SIDE_UNSPECIFIED ? "" : ", ", reason.code(), ": ",
+                                           reason.message(), reason.remedy().empty() ? "" : " -> ", reason.remedy())));
   }
   for (const v1::ThresholdResult& result : run.thresholds()) {
     lines.push_back(Field("threshold",
@@ -146,6 +170,9 @@ std::vector<Line> RunSummary(const v1::Run& run, absl::TimeZone zone) {
                                                   Latency(static_cast<uint64_t>(std::max<int64_t>(
                                                       0, absl::ToInt64Microseconds(ToDuration(run.start_skew()))))))
                                    : "")));
+  }
+  for (const v1::Participant& participant : run.participants()) {
+    if (participant.has_host()) lines.push_back(Field("host", HostText(participant)));
   }
   if (run.has_totals()) {
     AddFigures(run, &lines);

@@ -8,7 +8,7 @@ namespace loadstar::server::results {
 
 std::string Summary(const v1::Run& run, const std::string& version) {
   return absl::StrCat(VerdictPart(run), ThresholdsPart(run), LedgerPart(run), LatencyPart(run), ErrorsPart(run)) +
-         absl::StrCat(NodesPart(run), AgentsPart(run), HowPart(run, version));
+         absl::StrCat(NodesPart(run), AgentsPart(run), HostsPart(run), HowPart(run, version));
 }
 
 }  // namespace loadstar::server::results

@@ -31,6 +31,13 @@ std::string LatencyRow(const char* name, bool measured, const v1::Percentiles& p
                          FormatMs(p.p999_us()), FormatMs(p.max_us()));
 }
 
+std::string ShareCell(bool measured, uint64_t part, uint64_t whole) {
+  if (!measured || whole == 0) return "-";
+  return absl::StrFormat("%.3g %%", 100 * static_cast<double>(part) / static_cast<double>(whole));
+}
+
+std::string CountCell(bool measured, uint64_t value) { return measured ? FormatCount(value) : "-"; }
+
 std::string StagesText(const v1::LoadSpec& load) {
   std::vector<std::string> stages;
   for (const v1::Stage& stage : load.connections()) {
@@ -323,6 +330,39 @@ std::string AgentsPart(const v1::Run& run) {
     absl::StrAppend(&text, "\n");
   }
   return text;
+}
+
+std::string HostsPart(const v1::Run& run) {
+  std::string text;
+  constexpr absl::string_view kFormat = "  %-20s %8s %8s %8s %12s %11s %9s %9s %10s %17s %11s\n";
+  for (const v1::Participant& part : run.participants()) {
+    if (!part.has_host()) continue;
+    if (text.empty()) {
+      absl::StrAppend(&text, "\n");
+      absl::StrAppendFormat(&text, kFormat, "host of agent", "busy", "softirq", "steal", "busiest core", "sent again",
+                            "timeouts", "overflows", "TIME_WAIT", "conntrack", "memory");
+    }
+    const v1::HostFigures& host = part.host();
+    absl::StrAppendFormat(
+        &text, kFormat, part.agent(), ShareCell(host.has_cpu_busy_ns(), host.cpu_busy_ns(), host.cpu_ns()),
+        ShareCell(host.has_cpu_softirq_ns(), host.cpu_softirq_ns(), host.cpu_ns()),
+        ShareCell(host.has_cpu_steal_ns(), host.cpu_steal_ns(), host.cpu_ns()),
+        host.has_busiest_core_ratio() ? absl::StrFormat("%.0f %%", host.busiest_core_ratio() * 100) : "-",
+        ShareCell(host.has_segments_retransmitted() && host.segments_sent() > 0, host.segments_retransmitted(),
+                  host.segments_sent()),
+        CountCell(host.has_tcp_timeouts(), host.tcp_timeouts()),
+        CountCell(host.has_listen_overflows(), host.listen_overflows()),
+        CountCell(host.has_sockets_time_wait(), host.sockets_time_wait()),
+        host.has_conntrack_count() ? absl::StrCat(FormatCount(host.conntrack_count()), " of ",
+                                                  CountCell(host.has_conntrack_max(), host.conntrack_max()))
+                                   : "-",
+        part.has_memory_taken_bytes() ? absl::StrCat(FormatCount(part.memory_taken_bytes() >> 20), " MiB") : "-");
+  }
+  if (text.empty()) return text;
+  return text +
+         "  Of everything on the host. busy, softirq, steal: of all cores' time; busiest core: of its worst second;\n"
+         "  sent again: TCP segments; overflows: of accept queues; TIME_WAIT, conntrack: the most; memory: the most\n"
+         "  that was taken since the first second. -: the kernel does not say.\n";
 }
 
 std::string HowPart(const v1::Run& run, const std::string& version) {

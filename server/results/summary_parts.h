@@ -25,6 +25,8 @@ std::string LatencyPart(const v1::Run& run);
 std::string ErrorsPart(const v1::Run& run);
 std::string NodesPart(const v1::Run& run);
 std::string AgentsPart(const v1::Run& run);
+// What the hosts' kernels counted over the run; empty when nothing is known of any.
+std::string HostsPart(const v1::Run& run);
 std::string HowPart(const v1::Run& run, const std::string& version);
 
 }  // namespace loadstar::server::results

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "lib/metrics/histogram.h"
 #include "server/results/cells.h"
 
@@ -20,6 +21,10 @@ constexpr char kNodesHeader[] =
     "elapsed_s,node,endpoint,workers_established,workers_requests,workers_errors,workers_p50_ms,workers_p99_ms,"
     "node_connections,node_accepted_total,node_requests_total,node_errors_total,node_bytes_received_total,"
     "node_bytes_sent_total,node_cpu_seconds_total,node_rss_bytes\n";
+// For people: columns at one place in every line.
+constexpr absl::string_view kHostsFormat =
+    "%8s  %-20s %7s %8s %7s %8s %10s %8s %8s %9s %8s %9s %9s %9s %8s %9s %9s %8s\n";
+
 constexpr int kWorkersCells = 5;
 constexpr int kNodeCells = 8;
 
@@ -149,12 +154,47 @@ void AppendNodes(const v1::Run& run, const v1::Snapshot& snapshot, std::string* 
   }
 }
 
+std::string Cell(bool measured, uint64_t value) { return measured ? absl::StrCat(value) : "-"; }
+
+std::string Percent(bool measured, uint64_t part, uint64_t whole) {
+  if (!measured || whole == 0) return "-";
+  return absl::StrFormat("%.1f", 100 * static_cast<double>(part) / static_cast<double>(whole));
+}
+
+void AppendHosts(const v1::Run&, const v1::Snapshot& snapshot, std::string* out) {
+  for (const v1::HostFigures& host : snapshot.hosts()) {
+    absl::StrAppendFormat(
+        out, kHostsFormat, absl::StrCat(snapshot.to_elapsed_s()), host.agent(),
+        Percent(host.has_cpu_busy_ns(), host.cpu_busy_ns(), host.cpu_ns()),
+        Percent(host.has_cpu_softirq_ns(), host.cpu_softirq_ns(), host.cpu_ns()),
+        Percent(host.has_cpu_steal_ns(), host.cpu_steal_ns(), host.cpu_ns()),
+        host.has_busiest_core_ratio() ? absl::StrFormat("%.1f", host.busiest_core_ratio() * 100) : "-",
+        Cell(host.has_segments_sent(), host.segments_sent()),
+        Cell(host.has_segments_retransmitted(), host.segments_retransmitted()),
+        Cell(host.has_tcp_timeouts(), host.tcp_timeouts()), Cell(host.has_listen_overflows(), host.listen_overflows()),
+        Cell(host.has_listen_drops(), host.listen_drops()),
+        Cell(host.has_sockets_time_wait(), host.sockets_time_wait()),
+        Cell(host.has_conntrack_count(), host.conntrack_count()), Cell(host.has_conntrack_max(), host.conntrack_max()),
+        Cell(host.has_conntrack_drops(), host.conntrack_drops()),
+        Cell(host.has_memory_available_bytes(), host.memory_available_bytes() >> 20),
+        Cell(host.has_slab_bytes(), host.slab_bytes() >> 20),
+        Cell(host.has_tcp_memory_bytes(), host.tcp_memory_bytes() >> 20));
+  }
+}
+
+std::string HostsHeader() {
+  return absl::StrFormat(kHostsFormat, "second", "host of agent", "busy%", "softirq%", "steal%", "busiest%", "segments",
+                         "again", "timeouts", "overflows", "drops", "TIME_WAIT", "conntrack", "ct_max", "ct_drops",
+                         "free_MiB", "slab_MiB", "tcp_MiB");
+}
+
 }  // namespace
 
 const std::vector<Table>& Tables() {
   static const auto* tables = new std::vector<Table>{{"connections.csv", kConnectionsHeader, AppendConnections},
                                                      {"latency.csv", kLatencyHeader, AppendLatency},
-                                                     {"node-metrics.csv", kNodesHeader, AppendNodes}};
+                                                     {"node-metrics.csv", kNodesHeader, AppendNodes},
+                                                     {"host-metrics.txt", HostsHeader(), AppendHosts}};
   return *tables;
 }
 

@@ -8,7 +8,7 @@
 
 namespace loadstar::server::results {
 
-// A CSV of the results folder: a header with units, and what each snapshot adds to it.
+// A table of the results folder, second by second: a header with units, and what each snapshot adds to it.
 struct Table {
   std::string file_name;
   std::string header;
@@ -21,8 +21,8 @@ struct Table {
 //   given up together, by the second in which that was. service_* counts from the actual send, lag_* is the generator's
 //   own delay.
 // node-metrics.csv: one row a node and second. workers_*: what the workers saw of the node (requests: answers; errors:
-// failed
-//   connects, lost connections and failed requests together); node_*: what its own /metrics said.
+//   failed connects, lost connections and failed requests together); node_*: what its own /metrics said.
+// host-metrics.txt: one line a host and second, for people: what the host's kernel counted. "-": it does not say.
 const std::vector<Table>& Tables();
 
 }  // namespace loadstar::server::results

@@ -76,7 +76,7 @@ std::string Append(size_t table, const v1::Run& run, const v1::Snapshot& snapsho
 }
 
 TEST(Tables, HeadersAreThoseOfTheIssue) {
-  ASSERT_EQ(Tables().size(), 3u);
+  ASSERT_EQ(Tables().size(), 4u);
   EXPECT_EQ(Tables()[0].file_name, "connections.csv");
   EXPECT_EQ(Tables()[0].header, "elapsed_s,time,target,established,opened,closed,failed,opened_per_s\n");
   EXPECT_EQ(Tables()[1].file_name, "latency.csv");
@@ -278,6 +278,46 @@ TEST(Summary, SaysEverythingThatDecidesHowToReadIt) {
   EXPECT_THAT(text, HasSubstr("loadstar 1.2.3"));
   EXPECT_THAT(text, HasSubstr("service time   not measured"));
   EXPECT_THAT(text, Not(HasSubstr("CLOSED MODEL")));
+}
+
+TEST(Summary, ShowsWhatTheHostsCountedAndWhatIsAbsentAsAbsent) {
+  v1::Run run = FullRun();
+  EXPECT_THAT(Summary(run, "1"), Not(HasSubstr("host of agent")));
+  v1::HostFigures* host = run.mutable_participants(0)->mutable_host();
+  host->set_cpu_ns(200);
+  host->set_cpu_busy_ns(150);
+  host->set_busiest_core_ratio(0.98);
+  host->set_segments_sent(1'000);
+  host->set_segments_retransmitted(1);
+  host->set_sockets_time_wait(1'200);
+  run.mutable_participants(0)->set_memory_taken_bytes(3 << 20);
+  EXPECT_THAT(
+      Summary(run, "1"),
+      HasSubstr("\n  host1                    75 %        -        -         98 %       0.1 %         -         - "
+                "     1,200                 -       3 MiB\n"));
+}
+
+TEST(HostMetrics, IsALineAHostAndSecond) {
+  const Table& table = Tables()[3];
+  EXPECT_EQ(table.file_name, "host-metrics.txt");
+  v1::Snapshot snapshot;
+  snapshot.set_to_elapsed_s(7);
+  std::string text;
+  table.append(v1::Run(), snapshot, &text);
+  EXPECT_EQ(text, "") << "of no host anything is known";
+  v1::HostFigures* host = snapshot.add_hosts();
+  host->set_agent("host1");
+  host->set_cpu_ns(200);
+  host->set_cpu_busy_ns(150);
+  host->set_memory_available_bytes(5 << 20);
+  host->set_tcp_timeouts(0);
+  table.append(v1::Run(), snapshot, &text);
+  const std::vector<std::string> cells = absl::StrSplit(text, absl::ByAnyChar(" \n"), absl::SkipEmpty());
+  EXPECT_THAT(cells, ::testing::ElementsAre("7", "host1", "75.0", "-", "-", "-", "-", "-", "0", "-", "-", "-", "-", "-",
+                                            "-", "5", "-", "-"));
+  const std::vector<std::string> names = absl::StrSplit(table.header, absl::ByAnyChar(" \n"), absl::SkipEmpty());
+  EXPECT_EQ(names.size(), cells.size() + 2) << "host of agent is three words";
+  EXPECT_EQ(table.header.size(), text.size());
 }
 
 TEST(Summary, LabelsTheClosedModel) {
