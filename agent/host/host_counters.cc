@@ -99,7 +99,13 @@ HostCounters ReadHostCounters(const os::Proc& proc) {
   read.conntrack_max = First(proc.Sysctl("net.netfilter.nf_conntrack_max"));
   if (const auto text = proc.Read("meminfo"); text.ok()) {
     const Counters memory = os::ParseMeminfo(*text);
-    read.memory_available_bytes = Find(memory, "MemAvailable");
+    const auto free = Find(memory, "MemFree");
+    const auto buffers = Find(memory, "Buffers");
+    const auto cached = Find(memory, "Cached");
+    const auto shared = Find(memory, "Shmem");  // counted in Cached, but no file gives it back
+    if (free && buffers && cached && shared) {
+      read.memory_unused_bytes = *free + *buffers + *cached - std::min(*cached, *shared);
+    }
     read.slab_bytes = Find(memory, "Slab");
   }
   return read;
@@ -123,7 +129,7 @@ v1::HostFigures FiguresBetween(const HostCounters& before, const HostCounters& a
   set(after.sockets_time_wait, &v1::HostFigures::set_sockets_time_wait);
   set(after.conntrack_count, &v1::HostFigures::set_conntrack_count);
   set(after.conntrack_max, &v1::HostFigures::set_conntrack_max);
-  set(after.memory_available_bytes, &v1::HostFigures::set_memory_available_bytes);
+  set(after.memory_unused_bytes, &v1::HostFigures::set_memory_unused_bytes);
   set(after.slab_bytes, &v1::HostFigures::set_slab_bytes);
   set(after.tcp_memory_bytes, &v1::HostFigures::set_tcp_memory_bytes);
   return figures;

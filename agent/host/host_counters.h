@@ -24,7 +24,7 @@ struct HostCounters {
   std::optional<uint64_t> sockets_time_wait;
   std::optional<uint64_t> conntrack_count;
   std::optional<uint64_t> conntrack_max;
-  std::optional<uint64_t> memory_available_bytes;
+  std::optional<uint64_t> memory_unused_bytes;
   std::optional<uint64_t> slab_bytes;
   std::optional<uint64_t> tcp_memory_bytes;
 };

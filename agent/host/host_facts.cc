@@ -156,8 +156,8 @@ v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use) {
         absl::StrCat("raise the third number of net.ipv4.tcp_mem, now ", host.tcp_memory_bytes() / PageSize(),
                      " pages"));
   }
-  // Without a single entry nothing is tracked (the kernel's hooks are only in place where a rule asks for them): else this
-  // agent's own session would be one.
+  // Without a single entry nothing is tracked (the kernel's hooks are only in place where a rule asks for them): else
+  // this agent's own session would be one.
   if (host.has_conntrack_max() && use.conntrack_in_use > 0) {
     add("conntrack", Less(host.conntrack_max(), use.conntrack_in_use),
         absl::StrCat("raise net.netfilter.nf_conntrack_max, now ", host.conntrack_max(), " with ", use.conntrack_in_use,

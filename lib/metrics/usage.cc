@@ -36,7 +36,7 @@ constexpr std::array kFields = {
     Field{&Host::has_sockets_time_wait, &Host::sockets_time_wait, &Host::set_sockets_time_wait, &Most},
     Field{&Host::has_conntrack_count, &Host::conntrack_count, &Host::set_conntrack_count, &Most},
     Field{&Host::has_conntrack_max, &Host::conntrack_max, &Host::set_conntrack_max, &Least},
-    Field{&Host::has_memory_available_bytes, &Host::memory_available_bytes, &Host::set_memory_available_bytes, &Least},
+    Field{&Host::has_memory_unused_bytes, &Host::memory_unused_bytes, &Host::set_memory_unused_bytes, &Least},
     Field{&Host::has_slab_bytes, &Host::slab_bytes, &Host::set_slab_bytes, &Most},
     Field{&Host::has_tcp_memory_bytes, &Host::tcp_memory_bytes, &Host::set_tcp_memory_bytes, &Most},
 };

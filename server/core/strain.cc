@@ -40,8 +40,8 @@ void AddWorker(const v1::WorkerUsage& usage, WorkerLoad* load) {
 
 void AddHost(const v1::HostFigures& host, bool under_load, HostLoad* load) {
   metrics::AddLater(host, &load->figures);
-  if (host.has_memory_available_bytes()) {
-    const uint64_t available = host.memory_available_bytes();
+  if (host.has_memory_unused_bytes()) {
+    const uint64_t available = host.memory_unused_bytes();
     if (!load->memory_first_bytes) load->memory_first_bytes = available;
     load->memory_least_bytes = std::min(load->memory_least_bytes.value_or(available), available);
   }

@@ -48,7 +48,7 @@ struct HostLoad {
   uint32_t softirq_bound = 0;
   bool has_nodes = false;   // of the run's deployment
   v1::HostFigures figures;  // over the whole run
-  // Memory available at the end of the first second, and the least of any.
+  // Memory unused at the end of the first second, and the least of any.
   std::optional<uint64_t> memory_first_bytes;
   std::optional<uint64_t> memory_least_bytes;
 };

@@ -176,7 +176,7 @@ void AppendHosts(const v1::Run&, const v1::Snapshot& snapshot, std::string* out)
         Cell(host.has_sockets_time_wait(), host.sockets_time_wait()),
         Cell(host.has_conntrack_count(), host.conntrack_count()), Cell(host.has_conntrack_max(), host.conntrack_max()),
         Cell(host.has_conntrack_drops(), host.conntrack_drops()),
-        Cell(host.has_memory_available_bytes(), host.memory_available_bytes() >> 20),
+        Cell(host.has_memory_unused_bytes(), host.memory_unused_bytes() >> 20),
         Cell(host.has_slab_bytes(), host.slab_bytes() >> 20),
         Cell(host.has_tcp_memory_bytes(), host.tcp_memory_bytes() >> 20));
   }

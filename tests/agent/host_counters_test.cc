@@ -45,7 +45,7 @@ TEST_F(HostCountersTest, WhatHappenedBetweenTwoReadingsIsToldAndGaugesAreTheLatt
       "00000010 00000000 0000000b 00000005\n");
   Put("sys/net/netfilter/nf_conntrack_count", "16\n");
   Put("sys/net/netfilter/nf_conntrack_max", "100\n");
-  Put("meminfo", "MemTotal: 100 kB\nMemAvailable: 50 kB\nSlab: 7 kB\n");
+  Put("meminfo", "MemTotal: 100 kB\nMemFree: 20 kB\nBuffers: 10 kB\nCached: 30 kB\nShmem: 10 kB\nSlab: 7 kB\n");
   const HostCounters before = Read();
   EXPECT_EQ(before.conntrack_drops, 1u + 10u + 11u) << "of all cores, without what was only evicted";
 
@@ -61,7 +61,7 @@ TEST_F(HostCountersTest, WhatHappenedBetweenTwoReadingsIsToldAndGaugesAreTheLatt
   Put("net/stat/nf_conntrack",
       "entries  chainlength drop early_drop\n00000010 00000001 0000001a 00000005\n"
       "00000010 00000000 0000000b 00000005\n");
-  Put("meminfo", "MemTotal: 100 kB\nMemAvailable: 40 kB\nSlab: 9 kB\n");
+  Put("meminfo", "MemTotal: 100 kB\nMemFree: 10 kB\nBuffers: 10 kB\nCached: 30 kB\nShmem: 10 kB\nSlab: 9 kB\n");
   const v1::HostFigures figures = FiguresBetween(before, Read(), 1);
   EXPECT_EQ(figures.seconds(), 1u);
   EXPECT_EQ(figures.cores(), 2u) << "the third has just come online";
@@ -82,7 +82,7 @@ TEST_F(HostCountersTest, WhatHappenedBetweenTwoReadingsIsToldAndGaugesAreTheLatt
   EXPECT_EQ(figures.sockets_time_wait(), 40u);
   EXPECT_EQ(figures.conntrack_count(), 16u);
   EXPECT_EQ(figures.conntrack_max(), 100u);
-  EXPECT_EQ(figures.memory_available_bytes(), 40u * 1024);
+  EXPECT_EQ(figures.memory_unused_bytes(), 40u * 1024);
   EXPECT_EQ(figures.slab_bytes(), 9u * 1024);
   EXPECT_EQ(figures.tcp_memory_bytes(), 3u * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)));
 }
@@ -134,7 +134,7 @@ TEST(HostCounters, ThisHostCountsItsCores) {
   EXPECT_GE(read.cores->size(), 1u);
   EXPECT_TRUE(read.segments_sent.has_value());
   EXPECT_TRUE(read.listen_overflows.has_value());
-  EXPECT_TRUE(read.memory_available_bytes.has_value());
+  EXPECT_TRUE(read.memory_unused_bytes.has_value());
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ TEST(HostFigures, CountersAddUpAndOfGaugesTheWorstIsKept) {
   expected.set_busiest_core_ratio(5);
   expected.set_cores(5);
   expected.set_conntrack_max(3);
-  expected.set_memory_available_bytes(3);
+  expected.set_memory_unused_bytes(3);
   EXPECT_EQ(sum.SerializeAsString(), expected.SerializeAsString());
 }
 

@@ -309,7 +309,7 @@ TEST(HostMetrics, IsALineAHostAndSecond) {
   host->set_agent("host1");
   host->set_cpu_ns(200);
   host->set_cpu_busy_ns(150);
-  host->set_memory_available_bytes(5 << 20);
+  host->set_memory_unused_bytes(5 << 20);
   host->set_tcp_timeouts(0);
   table.append(v1::Run(), snapshot, &text);
   const std::vector<std::string> cells = absl::StrSplit(text, absl::ByAnyChar(" \n"), absl::SkipEmpty());

@@ -78,7 +78,7 @@ v1::AgentSample HostSample(uint32_t second, uint64_t busy_ms, uint64_t softirq_m
   host->set_cpu_softirq_ns(softirq_ms * kMs);
   host->set_cpu_steal_ns(steal_ms * kMs);
   host->set_busiest_core_ratio(busiest);
-  host->set_memory_available_bytes(available);
+  host->set_memory_unused_bytes(available);
   return sample;
 }
 
