@@ -13,6 +13,8 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "lib/os/proc.h"
+
 namespace loadstar::target {
 namespace {
 
@@ -39,7 +41,10 @@ bool Eventually(const std::function<bool()>& done) {
   return done();
 }
 
-bool Gone(pid_t pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
+bool Gone(pid_t pid) {
+  const absl::StatusOr<os::ProcessStat> stat = os::Proc().Stat(pid);
+  return !stat.ok() || stat->state == 'Z' || stat->state == 'X';
+}
 
 Client::Client(const std::string& address) {
   const absl::StatusOr<net::Address> peer = net::ParseAddress(address);

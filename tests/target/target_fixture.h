@@ -94,7 +94,8 @@ class Target {
   bool ended_ = false;
 };
 
-// True when no process of that number exists any more.
+// True when no process of that number runs any more. One that nobody has waited for yet is gone: in a container the
+// first process may never do that for orphans.
 bool Gone(pid_t pid);
 
 }  // namespace loadstar::target
