@@ -82,8 +82,8 @@ class Agent::Impl {
                          sink);
     if (!deployer.ok()) return deployer.status();
     deployer_ = *std::move(deployer);
-    observer_ =
-        std::make_unique<Observer>([this](const std::string& deployment) { return deployer_->Apis(deployment); }, os::Proc(), sink);
+    observer_ = std::make_unique<Observer>(
+        [this](const std::string& deployment) { return deployer_->Apis(deployment); }, os::Proc(), sink);
     monitor_ = std::make_unique<HostMonitor>(os::Proc(), *limit, sink);
 
     AgentOptions options;

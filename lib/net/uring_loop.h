@@ -20,9 +20,10 @@ namespace loadstar::net {
 //
 // Sending. Bytes of a turn are gathered per socket (in `outgoing_`) and submitted together. Each send is tried at once
 // (MSG_DONTWAIT) and completes without a completion entry when it is taken whole, so that waiting for one completion
-// means waiting for the peer, and a loop that is busy waits a moment for several (batch_wait.h). What the kernel had no room for goes on as a late send, which waits in the kernel with
-// its own copy of the bytes; what comes after it waits in the socket's queue. Long batches of callbacks submit in
-// between (kSendsPerSubmit), so that a send leaves soon after it was asked for.
+// means waiting for the peer, and a loop that is busy waits a moment for several (batch_wait.h). What the kernel had no
+// room for goes on as a late send, which waits in the kernel with its own copy of the bytes; what comes after it waits
+// in the socket's queue. Long batches of callbacks submit in between (kSendsPerSubmit), so that a send leaves soon
+// after it was asked for.
 //
 // Receiving. A paused socket's receive stays with the kernel until something arrives: then the bytes are held, the
 // receive is taken back, and a poll for errors stands in for it, so that a reset is still seen. Bytes held are bounded
@@ -96,7 +97,8 @@ class UringLoop final : public SocketLoop {
   void ResumeListener(EventToken token) override;
 
   io_uring_sqe* NextEntry();
-  // Submits; with `wait_ns` >= 0 also waits for a completion and lets the kernel deliver. `batch`: waits a moment for more.
+  // Submits; with `wait_ns` >= 0 also waits for a completion and lets the kernel deliver. `batch`: waits a moment for
+  // more.
   void Enter(int64_t wait_ns, bool batch = false);
   void PrepareSends();
   void ResolveSends();

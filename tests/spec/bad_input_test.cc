@@ -214,7 +214,8 @@ const BadInput kBadTests[] = {
     {"HttpCloseWithHeartbeat",
      With(TestWith("protocol: tcp", "protocol: http\n  http: {headers: {Connection: close}}"),
           "  requests:", "  heartbeat: 30s\n  requests:"),
-     "test.yaml:12:14: load.heartbeat: every request ends its connection (Connection: close), and so would a heartbeat"},
+     "test.yaml:12:14: load.heartbeat: every request ends its connection (Connection: close), and so would a "
+     "heartbeat"},
     {"HeartbeatTooOften", TestWith("  requests:", "  heartbeat: 99ms\n  requests:"),
      "test.yaml:11:3: load.heartbeat.every: 99ms is too short. At least 100ms is needed"},
     {"HeartbeatTooSeldom", TestWith("  requests:", "  heartbeat: {every: 2h}\n  requests:"),
