@@ -170,6 +170,9 @@ class FakeCoordinator::Service : public v1::CoordinatorService::Service {
         while (hold_exports_ && !context->IsCancelled()) {
           changed_.wait_for(lock, std::chrono::milliseconds(20));
         }
+        if (context->IsCancelled()) {
+          return {grpc::StatusCode::CANCELLED, "the client broke it off"};
+        }
       }
     }
     return CheckRun(request->run_id());

@@ -234,7 +234,8 @@ TEST_F(ServiceTest, ARunIsPlannedRunStreamedAndExportedAndOutlivesTheCoordinator
   absl::Status end;
   const auto files = Export(run_id, &end);
   EXPECT_TRUE(end.ok()) << end;
-  ASSERT_EQ(files.size(), 5u);
+  ASSERT_EQ(files.size(), 6u);
+  EXPECT_THAT(files.at("host-metrics.txt"), HasSubstr("second"));
   EXPECT_THAT(files.at("run.json"), HasSubstr("\"requests_answered\": \"200\""));
   EXPECT_THAT(files.at("summary.txt"), HasSubstr(run_id));
   EXPECT_EQ(std::vector<std::string>(absl::StrSplit(files.at("latency.csv"), '\n', absl::SkipEmpty())).size(), 3u);
