@@ -267,8 +267,15 @@ void RunMachine::FailPreparation(const absl::Status& status, const Turn& turn) {
   state_ = State::kDone;
 }
 
+// Whether what was observed of a second is of this part. Watching alone has no worker to say what the last second is,
+// and must not begin another one for as long as there is something to observe.
+bool RunMachine::Awaits(uint32_t second) const {
+  if (state_ != State::kRunning && state_ != State::kEnding) return false;
+  return !workers_.empty() || std::max(second, seconds_.next_second()) < WatchedSeconds();
+}
+
 void RunMachine::OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes, bool before) {
-  if (state_ != State::kRunning && state_ != State::kEnding) return;
+  if (!Awaits(second)) return;
   if (before) {
     seconds_.AddNodesBefore(std::move(nodes));
   } else {
@@ -277,7 +284,7 @@ void RunMachine::OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes, bo
 }
 
 void RunMachine::OnHost(uint32_t second, const v1::HostFigures& host, const Turn& turn) {
-  if (state_ != State::kRunning && state_ != State::kEnding) return;
+  if (!Awaits(second)) return;
   if (host.seconds() > 1) {
     Event("agent-stalled", v1::SEVERITY_WARNING, "",
           absl::StrCat("the agent stood still (stopped, suspended, or without a core) and read its host ",

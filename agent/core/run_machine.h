@@ -89,6 +89,7 @@ class RunMachine {
   void Event(const std::string& code, v1::Severity severity, const std::string& subject, const std::string& message,
              std::optional<double> elapsed_s, const Turn& turn);
   bool AnyRunning() const;
+  bool Awaits(uint32_t second) const;
   // Seconds of a run that only watches nodes: one more than the load has, in which its connections end, so that what
   // the nodes say at last is all that they saw of it.
   int64_t WatchedSeconds() const { return (end_ns_ + 999'999'999) / 1'000'000'000 + 1; }
