@@ -44,7 +44,9 @@ Scenario Draw(uint64_t seed) {
   if (random.Chance(30)) scenario.fleet.outbox_memory_bytes = 600;
   scenario.fleet.coordinator.agent_lost_after = absl::Seconds(10);
   scenario.fleet.coordinator.prepare_timeout = absl::Seconds(15);
-  scenario.fleet.coordinator.drain_timeout = absl::Seconds(15);
+  // Longer than the longest outage (15 s, in which each new session is cut before it can report) and the pause before
+  // the next dial: an agent's last words may come so late, and still the run waits for them.
+  scenario.fleet.coordinator.drain_timeout = absl::Seconds(25);
   scenario.deploys = random.Chance(40);
   scenario.runs = random.Chance(25) ? 2 : 1;
   scenario.updates = random.Chance(30);
