@@ -18,7 +18,7 @@ class SelfWatch(harness.TestCase):
     def test_saturated_worker_says_which_rate_would_do(self):
         reason = self.check(causes.saturated_worker(), causes.NOT_TRUSTWORTHY, "generator-saturated")
         self.assertEqual(reason.side, run_pb.SIDE_GENERATOR)
-        self.assertRegex(reason.remedy, r"lower the rate below about \d+k?/s")
+        self.assertRegex(reason.remedy, r"lower the rate below about [\d.]+[kM]?/s")
 
     def test_listener_whose_queue_overflows_is_the_targets_fault(self):
         run = causes.listen_overflow()
