@@ -78,10 +78,12 @@ uint64_t RunSeconds::ConnectionsHeld() const {
   return held;
 }
 
+bool RunSeconds::PastLoad(uint32_t k) const {
+  return options_.worker_count > 0 && live_ == 0 && seconds_.find(k) == seconds_.end();
+}
+
 void RunSeconds::AddNodes(uint32_t k, std::vector<v1::NodeFigures> nodes) {
-  if (k < next_) return;
-  // Past the last second of the last worker nothing is under load any more.
-  if (options_.worker_count > 0 && live_ == 0 && seconds_.find(k) == seconds_.end()) return;
+  if (k < next_ || PastLoad(k)) return;
   Second& second = seconds_[k];
   second.nodes = std::move(nodes);
   second.has_nodes = true;
@@ -89,7 +91,7 @@ void RunSeconds::AddNodes(uint32_t k, std::vector<v1::NodeFigures> nodes) {
 
 void RunSeconds::AddHost(uint32_t k, const v1::HostFigures& host) {
   k = std::max(k, next_);
-  if (options_.worker_count > 0 && live_ == 0 && seconds_.find(k) == seconds_.end()) return;
+  if (PastLoad(k)) return;
   Second& second = seconds_[k];
   metrics::AddLater(host, &second.host);
   second.has_host = true;

@@ -81,6 +81,8 @@ class RunSeconds {
 
   bool Delivered(uint32_t second) const;
   uint32_t Expected(uint32_t second) const;
+  // The last worker has had its last second before this one: nothing is under load any more.
+  bool PastLoad(uint32_t second) const;
   v1::AgentSample Make(uint32_t k, const Second& second);
   static int64_t EndOf(uint32_t second) { return (int64_t{second} + 1) * 1'000'000'000; }
   int64_t DueAt(uint32_t second) const { return EndOf(second) + options_.patience_ns; }

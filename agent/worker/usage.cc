@@ -6,17 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <ctime>
 #include <string_view>
+
+#include "lib/os/clock.h"
 
 namespace loadstar::worker {
 namespace {
-
-uint64_t CpuTime() {
-  timespec time{};
-  if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) != 0) return 0;
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
-}
 
 // The first numbers of a file of numbers; false when it has fewer.
 template <size_t kCount>
@@ -41,7 +36,7 @@ UsageMeter::UsageMeter()
       schedstat_(open("/proc/self/schedstat", O_RDONLY | O_CLOEXEC)) {}
 
 UsageMeter::Reading UsageMeter::Read(int64_t now_ns, const net::LoopStats& loop) const {
-  Reading reading{.now_ns = now_ns, .cpu_ns = CpuTime(), .loop = loop};
+  Reading reading{.now_ns = now_ns, .cpu_ns = static_cast<uint64_t>(os::ProcessCpuNs()), .loop = loop};
   // Time on a core, time of waiting for one, slices; of this process's only thread.
   std::array<uint64_t, 2> schedule{};
   reading.has_core_wait = ReadNumbers(schedstat_, &schedule);

@@ -9,12 +9,12 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "lib/os/clock.h"
 
 namespace loadstar::net {
 namespace {
@@ -27,12 +27,6 @@ constexpr size_t kOutgoingKept = 1024 * 1024;
 // Names of linux/io_uring.h that liburing 2.3 does not have yet.
 constexpr uint16_t kBufferRingIncremental = 2;       // IOU_PBUF_RING_INC, Linux 6.12
 constexpr unsigned kFeatureMinimumWait = 1U << 15U;  // IORING_FEAT_MIN_TIMEOUT, Linux 6.12
-
-int64_t ThreadCpu_ns() {
-  timespec time{};
-  (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-}
 
 }  // namespace
 
@@ -595,7 +589,7 @@ void UringLoop::Turn(int64_t wait_ns) {
   ResolveSends();
   now_ns_ = ReadClock();
   if (batch_wait_.WindowOver(now_ns_)) {
-    batch_wait_.CloseWindow(now_ns_, ThreadCpu_ns());
+    batch_wait_.CloseWindow(now_ns_, os::ThreadCpuNs());
   }
   const unsigned first = *ring_.cq.khead;
   const unsigned end = resolved_to_;

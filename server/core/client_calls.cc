@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
@@ -37,16 +36,18 @@ std::string Numeric(const std::string& address) {
 // What of the target is on the candidate's host. Loopback is, wherever that is.
 void CountTargetHere(const ResolvedTarget& target, const AgentTable& agents, Candidate* candidate) {
   for (size_t i = 0; i < target.endpoints.size(); ++i) {
-    bool here = absl::StartsWith(target.endpoints[i], "127.") || absl::StartsWith(target.endpoints[i], "[::1]");
-    if (i < target.deployed.size()) {
-      const ResolvedTarget::Node& node = target.deployed[i];
-      const AgentEntry* runs_it = agents.Find(node.agent);
+    bool here = OnLoopback(target.endpoints[i]);
+    if (i < target.node_agents.size()) {
+      const std::string& agent = target.node_agents[i];
+      const AgentEntry* runs_it = agents.Find(agent);
       const bool same_host =
           runs_it != nullptr && !candidate->host.empty() && runs_it->hello.host().hostname() == candidate->host;
-      here = node.agent == candidate->name || same_host;
-      if (here && node.is_reference) candidate->node_processes_here += node.processes;
+      here = agent == candidate->name || same_host;
     }
-    if (here) ++candidate->endpoints_here;
+    if (!here) continue;
+    ++candidate->endpoints_here;
+    const auto processes = target.node_processes.find(target.nodes[i]);
+    if (processes != target.node_processes.end()) candidate->node_processes_here += processes->second;
   }
 }
 
@@ -86,8 +87,9 @@ absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std
   for (const v1::NodeSpec& node : deployment.stack().nodes()) {
     target.endpoints.push_back(Numeric(node.listen_address()));
     target.nodes.push_back(node.name());
-    target.deployed.push_back({agent_of[node.name()], std::max<uint32_t>(node.processes(), 1), node.command().empty()});
+    target.node_agents.push_back(agent_of[node.name()]);
   }
+  target.node_processes = NodeProcesses(deployment.stack());
   target.observers = found->second->Agents();
   return target;
 }

@@ -20,15 +20,12 @@ using Deployments = std::map<std::string, std::unique_ptr<DeploymentMachine>>;
 
 // The target of a test as endpoints, or why there are none.
 struct ResolvedTarget {
-  struct Node {
-    std::string agent;
-    uint32_t processes = 1;
-    bool is_reference = true;  // loadstar-target
-  };
   std::vector<std::string> endpoints;
   std::vector<std::string> nodes;
-  std::vector<Node> deployed;          // by endpoint, where the target is a deployment
-  std::vector<std::string> observers;  // agents that run the nodes
+  // Where the target is a deployment:
+  std::vector<std::string> node_agents;            // by endpoint
+  std::map<std::string, uint32_t> node_processes;  // as NodeProcesses
+  std::vector<std::string> observers;              // agents that run the nodes
 };
 absl::StatusOr<ResolvedTarget> ResolveTarget(const v1::TestSpec& test, const std::vector<std::string>& literal,
                                              const Deployments& deployments, const AgentTable& agents);

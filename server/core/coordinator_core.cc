@@ -358,7 +358,7 @@ absl::StatusOr<RunSetup> CoordinatorCore::State::SetUp(const v1::TestSpec& test,
   setup.nodes = std::move(target->nodes);
   setup.observers = std::move(target->observers);
   setup.deployment = test.target().stack();
-  setup.node_processes = ProcessesOf(setup.deployment);
+  setup.node_processes = std::move(target->node_processes);
   setup.plan = *std::move(plan);
   return setup;
 }

@@ -17,9 +17,6 @@ namespace loadstar::server {
 namespace {
 
 double Ms(uint64_t us) { return static_cast<double>(us) / 1000; }
-double Ratio(uint64_t part, uint64_t whole) {
-  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
-}
 std::string Percent(double ratio) { return absl::StrFormat("%.0f %%", ratio * 100); }
 // As people say a rate: "61k/s".
 std::string RateWords(double per_s) {
@@ -63,7 +60,7 @@ Afflicted CountWorkers(const Strain& strain, uint32_t WorkerLoad::*state) {
   for (const auto& [index, load] : strain.workers) {
     if (!Lasted(load.*state, load.seconds)) continue;
     ++result.count;
-    result.worst = std::max(result.worst, Ratio(load.*state, load.seconds));
+    result.worst = std::max(result.worst, Share(load.*state, load.seconds));
   }
   return result;
 }
@@ -90,7 +87,7 @@ void JudgeSaturation(const RunFacts& facts, Findings* findings) {
     cpu_ns += load.saturated_cpu_ns;
     interval_ns += load.saturated_ns;
   }
-  const double cpu = Ratio(cpu_ns, interval_ns);
+  const double cpu = Share(cpu_ns, interval_ns);
   std::string remedy;
   const std::optional<double> rate = SustainableRate(facts, cpu);
   if (rate && facts.run.test().load().requests().model() == v1::REQUEST_MODEL_OPEN) {
@@ -116,13 +113,13 @@ void JudgeStarvation(const RunFacts& facts, Findings* findings) {
     turns += load.starved_turns;
   }
   // What the answers of a turn waited for their worker.
-  const double wait_us = Ratio(wait_ns, turns) / 1000;
+  const double wait_us = Share(wait_ns, turns) / 1000;
   const bool answers_waited = wait_us > static_cast<double>(kSaturatedLagUs) &&
                               wait_us > kContendedLagOfLatency * static_cast<double>(facts.run.service_time().p99_us());
   const bool shows = ContentionShows(facts.run) || answers_waited || DroppedMany(facts.run);
   findings->Add(shows ? "host-contended" : "workers-starved",
                 absl::StrCat(starved.count, " of ", Counted(facts.strain.workers.size(), "worker"),
-                             " waited for a core while ready to run, for ", Percent(Ratio(wait_ns, interval_ns)),
+                             " waited for a core while ready to run, for ", Percent(Share(wait_ns, interval_ns)),
                              " of the time, the worst in ", Percent(starved.worst),
                              " of its seconds: others (the target on the same host, other programs) take the cores; ",
                              LagWords(facts.run)));
@@ -180,7 +177,6 @@ bool HasLatencyThreshold(const v1::Run& run, bool failed) {
   });
 }
 
-// "3 connections turned away".
 std::string OnHost(const std::string& agent) { return absl::StrCat(" on the host of agent ", agent); }
 
 void JudgeListenQueue(const RunFacts& facts, const std::string& agent, const HostLoad& host, Findings* findings) {
@@ -213,7 +209,7 @@ void JudgeConntrack(const RunFacts& facts, const std::string& agent, const v1::H
     findings->Add(
         shows ? "conntrack-full" : "conntrack",
         absl::StrCat("connection tracking dropped ", figures.conntrack_drops(), " packets", OnHost(agent), entries));
-  } else if (Ratio(figures.conntrack_count(), figures.conntrack_max()) >= kConntrackNearlyFull) {
+  } else if (Share(figures.conntrack_count(), figures.conntrack_max()) >= kConntrackNearlyFull) {
     findings->Add("conntrack", absl::StrCat("connection tracking is nearly full", OnHost(agent), entries));
   }
 }
@@ -221,7 +217,7 @@ void JudgeConntrack(const RunFacts& facts, const std::string& agent, const v1::H
 void JudgeSegments(const RunFacts& facts, const std::string& agent, const v1::HostFigures& figures,
                    Findings* findings) {
   const v1::Run& run = facts.run;
-  const double again = Ratio(figures.segments_retransmitted(), figures.segments_sent());
+  const double again = Share(figures.segments_retransmitted(), figures.segments_sent());
   const std::string message = absl::StrFormat(
       "%d of %d segments were sent again and %d retransmission timers ran out%s; the p99 of latency is %.3f ms",
       figures.segments_retransmitted(), figures.segments_sent(), figures.tcp_timeouts(), OnHost(agent),
@@ -252,16 +248,16 @@ void JudgeHost(const RunFacts& facts, const std::string& agent, const HostLoad& 
   }
   if (Lasted(host.stolen, host.seconds)) {
     findings->Add(ContentionShows(facts.run) ? "host-stolen" : "cores-stolen",
-                  absl::StrCat("the hypervisor took ", Percent(Ratio(figures.cpu_steal_ns(), figures.cpu_ns())),
+                  absl::StrCat("the hypervisor took ", Percent(Share(figures.cpu_steal_ns(), figures.cpu_ns())),
                                " of the cores' time", OnHost(agent), ", more than ", Percent(kStolenTime), " in ",
-                               Percent(Ratio(host.stolen, host.seconds)), " of the seconds; ", LagWords(facts.run)));
+                               Percent(Share(host.stolen, host.seconds)), " of the seconds; ", LagWords(facts.run)));
   }
   if (Lasted(host.softirq_bound, host.seconds)) {
     findings->Add(
         ContentionShows(facts.run) ? "softirq-bound" : "softirq-core",
         absl::StrCat("one core was full", OnHost(agent), " and interrupts took ",
-                     Percent(Ratio(figures.cpu_softirq_ns(), figures.cpu_ns()) * figures.cores()),
-                     " of a core, while others had room, in ", Percent(Ratio(host.softirq_bound, host.seconds)),
+                     Percent(Share(figures.cpu_softirq_ns(), figures.cpu_ns()) * figures.cores()),
+                     " of a core, while others had room, in ", Percent(Share(host.softirq_bound, host.seconds)),
                      " of the seconds; ", LagWords(facts.run)));
   }
 }
@@ -328,9 +324,7 @@ bool HasTarget(const v1::Run& run, const Strain& strain, const std::string& agen
   const bool loads = std::any_of(run.participants().begin(), run.participants().end(), [&](const auto& participant) {
     return participant.agent() == agent && participant.worker_count() > 0;
   });
-  return loads && std::any_of(run.endpoints().begin(), run.endpoints().end(), [](const std::string& endpoint) {
-           return absl::StartsWith(endpoint, "127.") || absl::StartsWith(endpoint, "[::1]");
-         });
+  return loads && std::any_of(run.endpoints().begin(), run.endpoints().end(), &OnLoopback);
 }
 
 void JudgeWorkers(const RunFacts& facts, Findings* findings) {
@@ -389,7 +383,7 @@ void JudgeNodes(const RunFacts& facts, Findings* findings) {
                         "the seconds; the p99 of latency is %.3f ms",
                         name, node.cores_most, Counted(node.processes, "core"),
                         node.processes == 1 ? "process" : "processes", Percent(kFullCore),
-                        Percent(Ratio(node.saturated, node.seconds)), Ms(run.latency().p99_us())));
+                        Percent(Share(node.saturated, node.seconds)), Ms(run.latency().p99_us())));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <set>
 
@@ -271,16 +272,13 @@ Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoint
     plan.misfit = planner.Explain(peak);
     return plan;
   }
+  const uint32_t workers = std::accumulate(dealt.begin(), dealt.end(), 0U);
   for (size_t a = 0; a < dealt.size(); ++a) {
     if (dealt[a] == 0) continue;
-    plan.assignment.push_back({candidates[a].name, plan.workers_total, dealt[a], std::nullopt});
+    const uint64_t connections = Reserved(test, dealt[a], workers);
+    plan.assignment.push_back({candidates[a].name, plan.workers_total, dealt[a],
+                               NeedOf(candidates[a], connections, dealt[a], endpoints.size())});
     plan.workers_total += dealt[a];
-  }
-  for (Assigned& assigned : plan.assignment) {
-    const auto candidate = std::find_if(candidates.begin(), candidates.end(),
-                                        [&](const Candidate& one) { return one.name == assigned.agent; });
-    assigned.memory = NeedOf(*candidate, Reserved(test, assigned.worker_count, plan.workers_total),
-                             assigned.worker_count, endpoints.size());
   }
   return plan;
 }

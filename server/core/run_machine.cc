@@ -59,16 +59,14 @@ RunMachine::RunMachine(const RunSetup& setup, const Turn& turn)
   *run_.mutable_created_at() = ToWire(turn.now);
   *run_.mutable_planned_duration() = ToWire(length_);
   deadline_ = turn.now + turn.options.prepare_timeout;
+  std::string memory;
   for (const Assigned& assigned : setup.plan.assignment) {
     v1::Participant* participant = run_.add_participants();
     participant->set_agent(assigned.agent);
     participant->set_first_worker(assigned.first_worker);
     participant->set_worker_count(assigned.worker_count);
-    if (assigned.memory.has_value()) *participant->mutable_memory_need() = *assigned.memory;
-  }
-  std::string memory;
-  for (const Assigned& assigned : setup.plan.assignment) {
     if (!assigned.memory.has_value()) continue;
+    *participant->mutable_memory_need() = *assigned.memory;
     absl::StrAppend(&memory, memory.empty() ? "; memory expected: " : ", ",
                     (assigned.memory->kernel_bytes() + assigned.memory->user_bytes()) >> 20, " MiB on the host of ",
                     assigned.agent);

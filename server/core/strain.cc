@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "lib/metrics/usage.h"
 
 namespace loadstar::server {
@@ -12,11 +13,7 @@ constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kShortestNs = kSecondNs / 2;
 constexpr uint64_t kLongestNs = kSecondNs + kSecondNs / 2;
 // Indexes are the planner's, which gives out fewer; a worker that says another is not believed.
-constexpr uint32_t kMaxWorkers = 1 << 16;
-
-double Share(uint64_t part, uint64_t whole) {
-  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
-}
+constexpr uint32_t kIndexes = 1 << 16;
 
 void AddWorker(const v1::WorkerUsage& usage, WorkerLoad* load) {
   load->loop_turns += usage.loop_turns();
@@ -41,9 +38,9 @@ void AddWorker(const v1::WorkerUsage& usage, WorkerLoad* load) {
 void AddHost(const v1::HostFigures& host, bool under_load, HostLoad* load) {
   metrics::AddLater(host, &load->figures);
   if (host.has_memory_unused_bytes()) {
-    const uint64_t available = host.memory_unused_bytes();
-    if (!load->memory_first_bytes) load->memory_first_bytes = available;
-    load->memory_least_bytes = std::min(load->memory_least_bytes.value_or(available), available);
+    const uint64_t unused = host.memory_unused_bytes();
+    if (!load->memory_first_bytes) load->memory_first_bytes = unused;
+    load->memory_least_bytes = std::min(load->memory_least_bytes.value_or(unused), unused);
   }
   if (!under_load || !host.has_cpu_ns()) return;
   ++load->seconds;
@@ -69,11 +66,15 @@ void AddNode(const v1::NodeFigures& node, uint32_t second, bool under_load, Node
 
 }  // namespace
 
+double Share(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
 void Strain::Add(const std::string& agent, const v1::AgentSample& sample, bool under_load) {
   bool saturated = false;
   uint64_t worker_ns = 0;
   for (const v1::WorkerUsage& usage : sample.workers()) {
-    if (!under_load || usage.worker_index() >= kMaxWorkers) continue;
+    if (!under_load || usage.worker_index() >= kIndexes) continue;
     WorkerLoad& load = workers[usage.worker_index()];
     const uint32_t before = load.saturated;
     AddWorker(usage, &load);
@@ -101,6 +102,10 @@ void Strain::Add(const std::string& agent, const v1::AgentSample& sample, bool u
 bool IsBefore(const v1::AgentSample& sample, int index) {
   return std::any_of(sample.nodes().begin() + index + 1, sample.nodes().end(),
                      [&](const v1::NodeFigures& later) { return later.node() == sample.nodes(index).node(); });
+}
+
+bool OnLoopback(absl::string_view endpoint) {
+  return absl::StartsWith(endpoint, "127.") || absl::StartsWith(endpoint, "[::1]");
 }
 
 std::map<std::string, uint32_t> NodeProcesses(const v1::StackSpec& stack) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "loadstar/v1/metrics.pb.h"
 #include "loadstar/v1/spec.pb.h"
 
@@ -22,6 +23,9 @@ inline constexpr double kStolenTime = 0.05;
 // more, and the cores together are less busy than this.
 inline constexpr double kSoftirqOfACore = 0.5;
 inline constexpr double kRoomElsewhere = 0.8;
+
+// A part of a whole, 0 to 1; 0 when there is no whole.
+double Share(uint64_t part, uint64_t whole);
 
 // A worker's seconds of load that it measured in full: one that it was late to close, or that was cut short by the end,
 // says nothing of how busy it was.
@@ -78,6 +82,9 @@ struct Strain {
 
 // Whether a node's figures in a sample are of before the load: then those of the second follow under the same name.
 bool IsBefore(const v1::AgentSample& sample, int index);
+
+// Whether an endpoint is on loopback, and so on the host of whoever connects to it.
+bool OnLoopback(absl::string_view endpoint);
 
 // Processes of the nodes whose processes are known: those of loadstar-target.
 std::map<std::string, uint32_t> NodeProcesses(const v1::StackSpec& stack);

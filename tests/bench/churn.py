@@ -28,11 +28,6 @@ FAULTS = ({"close_ratio": 0.02}, {}, {"delay_ms": 1500}, {}, {"refuse": True, "c
 PHASE_S = 5
 
 
-def processes(cluster, name):
-    own = [pid for pid, process in harness.children_of(cluster.processes["local"].pid) if process.startswith(name[:15])]
-    return own
-
-
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -68,7 +63,7 @@ load:
                 break
             if faults:
                 continue
-            worker, target = processes(cluster, "loadstar-worker"), processes(cluster, "loadstar-target")
+            worker, target = cluster.workers(), cluster.node_processes()
             readings.append({"bench": "churn", "backend": options.backend, "elapsed_s": round(elapsed, 1),
                              "worker_anonymous_bytes": sum(map(peers.anonymous, worker)),
                              "node_anonymous_bytes": sum(map(peers.anonymous, target)),
@@ -77,7 +72,7 @@ load:
             print(json.dumps(readings[-1]), flush=True)
         harness.fault(node)
         run = cluster.wait_finished(run_id, 120)
-        node_descriptors = sum(map(descriptors, processes(cluster, "loadstar-target")))
+        node_descriptors = sum(map(descriptors, cluster.node_processes()))
         counters = run.totals.counters
         quarter = max(1, len(readings) // 4)
         growth = {}

@@ -31,14 +31,14 @@ FIGURES = ("requests_per_s", "cpu_us_per_request", "anonymous_bytes_per_connecti
 def measure(backend, connections, options):
     workers = options.workers or -(-connections // PER_PROCESS)
     ramp = options.ramp or max(2, connections // 8000)
-    every = f"0-{os.cpu_count() - 1}"
-    with subprocess.Popen(["taskset", "-c", every if options.unpinned else str(os.cpu_count() - 1), peers.BIN / "bin/loadstar-target", "--listen",
-                           "127.0.0.1:9481", "--api", "127.0.0.1:8481", "--processes", str(-(-connections // 17_000)),
+    last = os.cpu_count() - 1
+    mine, theirs = (f"0-{last}",) * 2 if options.unpinned else ("0", str(last))
+    with subprocess.Popen(["taskset", "-c", theirs, peers.BIN / "bin/loadstar-target", "--listen", "127.0.0.1:9481", "--api", "127.0.0.1:8481", "--processes", str(-(-connections // 17_000)),
                            "--backend", backend, "--log-level", "warn"]) as target:
         try:
             time.sleep(1)
             with tempfile.TemporaryFile("w+") as output:
-                drive = subprocess.Popen(["taskset", "-c", every if options.unpinned else "0", peers.BIN / "tests/worker_drive",
+                drive = subprocess.Popen(["taskset", "-c", mine, peers.BIN / "tests/worker_drive",
                                           peers.BIN / "bin/loadstar-worker", backend, str(workers), str(connections),
                                           str(ramp), str(options.seconds), str(options.rate), options.protocol, "16",
                                           "127.0.0.1:9481"],

@@ -14,38 +14,17 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BIN = pathlib.Path(os.environ.get("LOADSTAR_BIN_DIR", ROOT / "build/release/bin"))
+import peers
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+from harness import BIN, spec_pb, worker_pb  # pylint: disable=wrong-import-position
+
 PORT, API = 9590, 9599
-
-
-def load_stubs():
-    folder = tempfile.mkdtemp(prefix="loadstar-stubs-")
-    try:
-        subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={folder}",
-                        *(f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "worker"))], check=True, timeout=60)
-        sys.path.insert(0, folder)
-        from loadstar.v1 import spec_pb2, worker_pb2  # pylint: disable=import-outside-toplevel
-        return spec_pb2, worker_pb2
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-spec_pb, pb = load_stubs()
-
-
-def anonymous_bytes(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no RssAnon")
 
 
 class Worker:
@@ -58,12 +37,12 @@ class Worker:
         theirs.close()
 
     def send(self, **message):
-        data = pb.AgentToWorker(**message).SerializeToString()
+        data = worker_pb.AgentToWorker(**message).SerializeToString()
         self.control.sendall(len(data).to_bytes(4, "big") + data)
 
     def receive(self):
         head = self.control.recv(4, socket.MSG_WAITALL)
-        return pb.WorkerToAgent.FromString(self.control.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+        return worker_pb.WorkerToAgent.FromString(self.control.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
 
     def close(self):
         self.control.close()
@@ -74,7 +53,7 @@ def measure(backend, protocol, connections, heartbeat):
     worker = Worker(backend)
     ramp_s = 1 + connections // 8000
     hold_s = 4 + (2 * heartbeat if heartbeat else 0)
-    plan = pb.WorkerPlan(worker_count=1, connections_max=connections, endpoints=[f"127.0.0.1:{PORT + i}" for i in range(2)])
+    plan = worker_pb.WorkerPlan(worker_count=1, connections_max=connections, endpoints=[f"127.0.0.1:{PORT + i}" for i in range(2)])
     plan.protocol = spec_pb.Protocol.Value("PROTOCOL_" + protocol.upper().replace("-", "_"))
     plan.http.path = "/mcp" if protocol == "mcp-http" else "/"
     if protocol == "http":
@@ -96,10 +75,10 @@ def measure(backend, protocol, connections, heartbeat):
             break
         beats += message.sample.figures.counters.heartbeats_answered
         if message.HasField("sample") and message.sample.elapsed_s == ramp_s + hold_s - 2:
-            taken, held = anonymous_bytes(worker.process.pid), message.sample.figures.gauges.connections_established
+            taken, held = peers.anonymous(worker.process.pid), message.sample.figures.gauges.connections_established
             asked = beats
     worker.close()
-    assert held == connections, (held, connections)
+    assert held == connections and taken, (held, connections, taken)
     return taken, asked
 
 

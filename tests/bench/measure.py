@@ -20,6 +20,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 import harness  # pylint: disable=wrong-import-position
 
+import peers
+
 PORTS = (9100, 9101, 9102, 9103)
 
 
@@ -45,17 +47,6 @@ def memory_free():
     return fields["MemFree"] + fields["Buffers"] + fields["Cached"] - fields["Shmem"]
 
 
-def anonymous_bytes(pids):
-    total = 0
-    for pid in pids:
-        try:
-            text = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("RssAnon:"))
-    return total
-
-
 class Watcher(threading.Thread):
     """Follows the run as a subscriber; takes the witnesses in the middle of the hold."""
 
@@ -76,7 +67,7 @@ class Watcher(threading.Thread):
 
     def take(self, snapshot):
         taken = self.free_before - memory_free()
-        user = anonymous_bytes(self.cluster.marked())
+        user = sum(map(peers.anonymous, self.cluster.marked()))
         # The kernel first: it is asked now, the other two counted within the last second.
         kernel = {f"node{number}": harness.established_on(port) for number, port in enumerate(PORTS, 1)}
         self.figures = {

@@ -86,9 +86,10 @@ def tree(pid):
 def anonymous(pid):
     """Anonymous memory of one process, bytes; 0 when it is gone."""
     try:
-        found = re.search(r"RssAnon:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
+        status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return 0
+    found = re.search(r"RssAnon:\s+(\d+) kB", status)
     return int(found[1]) * 1024 if found else 0
 
 

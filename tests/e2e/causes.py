@@ -9,11 +9,9 @@ import contextlib
 import os
 import pathlib
 import resource
-import signal
 import socket
 import subprocess
 import sys
-import time
 import unittest
 
 import harness
@@ -67,11 +65,6 @@ def cores():
     return available[0], available[-1]
 
 
-def node_processes(loadstar, agent="local"):
-    """The processes of loadstar-target that the agent runs."""
-    return [pid for pid, name in harness.children_of(loadstar.processes[agent].pid) if name.startswith("loadstar-targe")]
-
-
 @contextlib.contextmanager
 def started(**options):
     with harness.Cluster(**options) as loadstar:
@@ -96,8 +89,8 @@ def saturated_worker():
     with started() as loadstar:
         loadstar.deploy()
         mine, theirs = cores()
-        pin(node_processes(loadstar), theirs)
-        prefer(node_processes(loadstar))
+        pin(loadstar.node_processes(), theirs)
+        prefer(loadstar.node_processes())
         run_id = loadstar.start_test(document(
             loadstar, connections=200, hold="5s",
             requests="requests: {model: open, rate: 4M/s total, timeout: 5s, pipeline: 512}"))
@@ -113,10 +106,7 @@ def stalled_worker():
         loadstar.deploy()
         run_id = loadstar.start_test(document(loadstar, hold="7500ms"))
         elapsed(loadstar, run_id, 3.2)
-        worker = loadstar.workers()[0]
-        os.kill(worker, signal.SIGSTOP)
-        time.sleep(2)
-        os.kill(worker, signal.SIGCONT)
+        harness.stop_for(loadstar.workers()[:1], 2)
         return finish(loadstar, run_id)
 
 
@@ -126,9 +116,7 @@ def stalled_agent():
         loadstar.deploy()
         run_id = loadstar.start_test(document(loadstar, hold="7500ms"))
         elapsed(loadstar, run_id, 2.2)
-        loadstar.processes["local"].send_signal(signal.SIGSTOP)
-        time.sleep(4)
-        loadstar.processes["local"].send_signal(signal.SIGCONT)
+        harness.stop_for([loadstar.processes["local"].pid], 4)
         return finish(loadstar, run_id)
 
 
@@ -194,7 +182,7 @@ def foreign_load():
 
 
 def packet_loss():
-    """A hundredth of what the loopback interface of the namespace carries is lost, in both directions."""
+    """Three hundredths of what the loopback interface of the namespace carries are lost, in both directions."""
     with in_namespace() as (loadstar, namespace):
         try:
             inside(namespace, "tc", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "3%")
@@ -212,8 +200,8 @@ def saturated_target():
     with started() as loadstar:
         loadstar.deploy()
         mine, theirs = cores()
-        pin(node_processes(loadstar), theirs)
-        prefer(node_processes(loadstar))
+        pin(loadstar.node_processes(), theirs)
+        prefer(loadstar.node_processes())
         headers = ", ".join(f"X-{number}: y" for number in range(100))
         run_id = loadstar.start_test(document(
             loadstar, target=f"stack: nodes, protocol: http, http: {{headers: {{{headers}}}}}", connections=20,
@@ -249,14 +237,7 @@ def stopped_target():
         loadstar.deploy()
         run_id = loadstar.start_test(document(loadstar, hold="7500ms"))
         elapsed(loadstar, run_id, 3)
-        pids = node_processes(loadstar)
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            time.sleep(2)
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+        harness.stop_for(loadstar.node_processes(), 2)
         return finish(loadstar, run_id)
 
 

@@ -39,18 +39,19 @@ def _load_stubs():
     """Python's stubs, made from the API's definitions as any user of it would."""
     folder = tempfile.mkdtemp(prefix="loadstar-stubs-")
     try:
-        files = [f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "coordinator_service")]
+        files = [f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "worker", "coordinator_service")]
         subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={folder}", f"--grpc_python_out={folder}",
                         f"--plugin=protoc-gen-grpc_python={shutil.which('grpc_python_plugin')}", *files], check=True, timeout=60)
         sys.path.insert(0, folder)
         # pylint: disable=import-outside-toplevel
-        from loadstar.v1 import coordinator_service_pb2, coordinator_service_pb2_grpc, metrics_pb2, run_pb2, spec_pb2
-        return coordinator_service_pb2, coordinator_service_pb2_grpc, metrics_pb2, run_pb2, spec_pb2
+        from loadstar.v1 import (coordinator_service_pb2, coordinator_service_pb2_grpc, metrics_pb2, run_pb2, spec_pb2,
+                                 worker_pb2)
+        return coordinator_service_pb2, coordinator_service_pb2_grpc, metrics_pb2, run_pb2, spec_pb2, worker_pb2
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-service_pb, service_grpc, metrics_pb, run_pb, spec_pb = _load_stubs()
+service_pb, service_grpc, metrics_pb, run_pb, spec_pb, worker_pb = _load_stubs()
 
 
 def wait_for(condition, seconds, what):
@@ -105,6 +106,17 @@ def children_of(pid):
         found |= more
         grown = bool(more)
     return [(child, parents[child][1]) for child in sorted(found - {pid}) if child in parents]
+
+
+def stop_for(pids, seconds):
+    """Processes stand still (SIGSTOP) for so long."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def rss_bytes(pid):
@@ -334,7 +346,15 @@ class Cluster:
         return Results(folder)
 
     def workers(self, agent="local"):
-        return [pid for pid, name in children_of(self.processes[agent].pid) if name.startswith("loadstar-worke")]
+        return self._descendants(agent, "loadstar-worker")
+
+    def node_processes(self, agent="local"):
+        """The processes of loadstar-target that the agent runs."""
+        return self._descendants(agent, "loadstar-target")
+
+    def _descendants(self, agent, program):
+        # The kernel keeps 15 bytes of a name.
+        return [pid for pid, name in children_of(self.processes[agent].pid) if name == program[:15]]
 
 
 class Namespace:

@@ -3,8 +3,6 @@
 1,000 requests/s, constant, over 50 connections for 20 s; the node stands still for 2 s in the middle. A request due t
 before the end of the stall takes t: the exact percentiles follow from the schedule alone."""
 
-import os
-import signal
 import threading
 import time
 
@@ -90,11 +88,7 @@ load:
 
         def stall():
             began = time.monotonic()
-            for pid in children:
-                os.kill(pid, signal.SIGSTOP)
-            time.sleep(STALL_S)
-            for pid in children:
-                os.kill(pid, signal.SIGCONT)
+            harness.stop_for(children, STALL_S)
             return time.monotonic() - began
 
         self.check(*self.undisturbed(stall))
