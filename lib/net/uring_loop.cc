@@ -24,6 +24,11 @@ constexpr size_t kLargeSend = 32 * 1024;
 // What the turn's list keeps of its memory from one turn to the next.
 constexpr size_t kOutgoingKept = 1024 * 1024;
 
+// So often the kernel repeats a multishot receive before the next socket has its turn (io_uring/net.c,
+// MULTISHOT_MAX_RETRY). One flooded socket must not be able to take all buffers in that time: the others would find
+// none, turn after turn.
+constexpr uint32_t kReceivesInARow = 32;
+
 // Names of linux/io_uring.h that liburing 2.3 does not have yet.
 constexpr uint16_t kBufferRingIncremental = 2;       // IOU_PBUF_RING_INC, Linux 6.12
 constexpr unsigned kFeatureMinimumWait = 1U << 15U;  // IORING_FEAT_MIN_TIMEOUT, Linux 6.12
@@ -109,8 +114,8 @@ absl::Status UringLoop::Start() {
 absl::Status UringLoop::StartBuffers() {
   const auto start = [this](bool shared) {
     buffers_.shared = shared;
-    buffers_.count = shared ? 32 : 512;
-    buffers_.size = shared ? 16 * 1024 : 2 * 1024;
+    buffers_.count = shared ? 2 * kReceivesInARow : 512;
+    buffers_.size = shared ? 8 * 1024 : 2 * 1024;
     const size_t head = buffers_.count * sizeof(io_uring_buf);
     buffers_.mapped = head + static_cast<size_t>(buffers_.count) * buffers_.size;
     void* memory = mmap(nullptr, buffers_.mapped, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
