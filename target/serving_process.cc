@@ -1,12 +1,12 @@
 #include "target/serving_process.h"
 
-#include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <ctime>
 #include <memory>
 
@@ -22,6 +22,10 @@ namespace {
 // Bounds the table of a process whose descriptor limit is astronomic: more connections than this need more processes.
 constexpr uint64_t kSocketsMax = 200'000;
 constexpr int64_t kStallSlice_ns = 10'000'000;
+
+// Told to end: the loop then closes its sockets. Left to the end of the process, what io_uring still does with a
+// listener would hold the port for a moment longer, and the next node on it would not come up.
+volatile std::sig_atomic_t terminated = 0;
 
 int Backlog() {
   const absl::StatusOr<std::vector<uint64_t>> limit = os::Proc().Sysctl("net.core.somaxconn");
@@ -71,7 +75,8 @@ class ServingProcess final : public net::SocketHandler, public net::TickHandler 
   }
 
   void Run() {
-    while (!stop_) {
+    // A signal that comes just before the wait does not end it; the parent closes the control channel as well.
+    while (!stop_ && terminated == 0) {
       Stall();
       loop_->RunOnce(INT64_MAX);
     }
@@ -91,9 +96,9 @@ class ServingProcess final : public net::SocketHandler, public net::TickHandler 
   bool failed() const { return failed_; }
 
  private:
-  // The stall fault: this process does nothing at all, but looks whether the fault was cleared.
+  // The stall fault: this process does nothing at all, but looks whether the fault was cleared or its end has come.
   void Stall() const {
-    for (;;) {
+    while (terminated == 0) {
       const int64_t rest_ns = faults_->stall_until_ns.load() - net::Loop::ReadClock();
       if (rest_ns <= 0) {
         return;
@@ -120,6 +125,7 @@ int RunServingProcess(const Options& options) {
   prctl(PR_SET_NAME, "loadstar-target");  // it was started as /proc/self/exe, and that is what ps would show
   signal(SIGINT, SIG_IGN);                // Ctrl-C reaches the whole group; the parent decides
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGTERM, [](int) { terminated = 1; });
   absl::StatusOr<SharedState> state = SharedState::Open(options.serving->state_fd);
   if (!state.ok() || options.serving->index >= state->processes()) {
     spdlog::error("target: event=start_failed error=\"--serve-index and its kin are for loadstar-target itself\"");

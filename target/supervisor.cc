@@ -225,6 +225,12 @@ void Supervisor::Stop() {
     return std::any_of(places_.begin(), places_.end(), [](const Place& place) { return place.pid != 0; });
   };
   stopping_ = true;
+  {
+    const absl::MutexLock lock(&mutex_);
+    for (Place& place : places_) {
+      place.control.Reset();
+    }
+  }
   signal_all(SIGTERM);
   signal_all(SIGCONT);  // a stopped process would not see the other
   const int64_t deadline_ns = net::Loop::ReadClock() + kStopDeadline_ns;
