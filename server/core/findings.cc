@@ -29,7 +29,7 @@ uint64_t LagUs(const v1::Run& run) { return run.schedule_lag().count() > 0 ? run
 // The workers were late by what they had no core for, and so much that the result shows it.
 bool ContentionShows(const v1::Run& run) {
   const uint64_t lag_us = LagUs(run);
-  return lag_us > kSaturatedLagUs &&
+  return lag_us > kContendedLagUs &&
          static_cast<double>(lag_us) > kContendedLagOfLatency * static_cast<double>(run.latency().p99_us());
 }
 
@@ -114,9 +114,10 @@ void JudgeStarvation(const RunFacts& facts, Findings* findings) {
   }
   // What the answers of a turn waited for their worker.
   const double wait_us = Share(wait_ns, turns) / 1000;
-  const bool answers_waited = wait_us > static_cast<double>(kSaturatedLagUs) &&
+  const bool answers_waited = wait_us > kContendedTurnUs &&
                               wait_us > kContendedLagOfLatency * static_cast<double>(facts.run.service_time().p99_us());
-  const bool shows = ContentionShows(facts.run) || answers_waited || DroppedMany(facts.run);
+  const bool kept_up = CountWorkers(facts.strain, &WorkerLoad::crowded).count == 0;
+  const bool shows = ContentionShows(facts.run) || answers_waited || (DroppedMany(facts.run) && !kept_up);
   findings->Add(shows ? "host-contended" : "workers-starved",
                 absl::StrCat(starved.count, " of ", Counted(facts.strain.workers.size(), "worker"),
                              " waited for a core while ready to run, for ", Percent(Share(wait_ns, interval_ns)),

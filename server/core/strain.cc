@@ -29,6 +29,7 @@ void AddWorker(const v1::WorkerUsage& usage, WorkerLoad* load) {
   }
   if (usage.has_core_wait_ns() && Share(usage.core_wait_ns(), interval) > kStarvedWait) {
     ++load->starved;
+    if (Share(usage.cpu_ns() + usage.core_wait_ns(), interval) > kFullCore) ++load->crowded;
     load->starved_wait_ns += usage.core_wait_ns();
     load->starved_ns += interval;
     load->starved_turns += usage.loop_turns();

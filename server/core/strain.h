@@ -33,6 +33,7 @@ struct WorkerLoad {
   uint32_t seconds = 0;
   uint32_t saturated = 0;  // in which its core was full
   uint32_t starved = 0;
+  uint32_t crowded = 0;  // starved ones in which it also never idled: what it used and what it waited fill a core
   // Over the saturated and over the starved ones: what it used, what it waited, of how long, in
   // how many turns.
   uint64_t saturated_cpu_ns = 0;

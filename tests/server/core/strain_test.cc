@@ -43,8 +43,13 @@ TEST(Strain, CpuAndWaitsAreSharesOfTheIntervalThatTheWorkerMeasured) {
   EXPECT_EQ(strain.workers[1].saturated, 0u) << "94 % of 1.02 s";
   EXPECT_EQ(strain.workers[1].starved, 1u);
   EXPECT_EQ(strain.workers[1].starved_wait_ns, 110 * kMs);
-  EXPECT_EQ(strain.workers[1].loop_turns, 20u);
-  EXPECT_EQ(strain.workers[1].queue_overflows, 2u);
+  EXPECT_EQ(strain.workers[1].starved_turns, 10u);
+  EXPECT_EQ(strain.workers[1].crowded, 1u) << "1.07 s of 1.02: it never idled";
+  strain.Add("a", SampleOf(2, {{1, 600, 1000, 300}}), true);
+  EXPECT_EQ(strain.workers[1].starved, 2u);
+  EXPECT_EQ(strain.workers[1].crowded, 1u);
+  EXPECT_EQ(strain.workers[1].loop_turns, 30u);
+  EXPECT_EQ(strain.workers[1].queue_overflows, 3u);
   EXPECT_EQ(strain.saturated_requests, 500u);
   EXPECT_EQ(strain.saturated_worker_ns, 2'020 * kMs);
 }
