@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Installs what Loadstar needs on Debian 12: the packages of deploy/packages.txt, and with --lint also buf (from npm,
-# pinned in tests/tools/). Does nothing, quickly, when everything is there.
+# pinned in tests/tools/), with --bench the tools that tests/bench/ compares with. Does nothing, quickly, when everything is
+# there.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: deploy/install-dependencies.sh [--lint] [--check | --authorize]
+usage: deploy/install-dependencies.sh [--lint] [--bench] [--check | --authorize]
 
   --lint    also install what only tests/lint.sh needs: buf, through npm (npm itself from Debian when it is missing, which
             brings some 360 packages with it)
+  --bench   also install what only tests/bench/ needs (tests/bench/packages.txt): the tools that it compares with. One of
+            them is nginx, which Debian starts as a service on port 80
   --check   install nothing; say what is missing and exit 1 when something is
   --authorize
             install nothing; when packages are missing and this user is not root, let sudo ask for the password now, on the
@@ -19,11 +22,13 @@ TEXT
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 list=$root/deploy/packages.txt
 with_lint=false
+with_bench=false
 check_only=false
 authorize_only=false
 for argument in "$@"; do
   case $argument in
     --lint) with_lint=true ;;
+    --bench) with_bench=true ;;
     --check) check_only=true ;;
     --authorize) authorize_only=true ;;
     -h | --help) usage; exit 0 ;;
@@ -94,7 +99,9 @@ install_packages() {
   as_root "${apt[@]}" "${missing[@]}" || { as_root apt-get update -q && as_root "${apt[@]}" "${missing[@]}"; }
 }
 
-mapfile -t packages < <(sed -e 's/#.*//' -e 's/[[:space:]]//g' -e '/^$/d' "$list")
+lists=("$list")
+! $with_bench || lists+=("$root/tests/bench/packages.txt")
+mapfile -t packages < <(sed -e 's/#.*//' -e 's/[[:space:]]//g' -e '/^$/d' "${lists[@]}")
 install_packages "${packages[@]}"
 
 if $with_lint; then

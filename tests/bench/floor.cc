@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <string>
 #include <vector>
@@ -28,8 +29,7 @@ constexpr unsigned kBuffers = 4096;
 constexpr unsigned kBufferBytes = 1024;
 
 [[noreturn]] void Give(const char* what, int error) {
-  errno = error;
-  (void)std::fprintf(stderr, "http_floor: %s: %m\n", what);
+  (void)std::fprintf(stderr, "http_floor: %s: %s\n", what, std::strerror(error));
   std::_Exit(4);
 }
 

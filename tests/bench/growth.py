@@ -8,12 +8,13 @@ loadstar-target on one core, the workers on the other (up to 19,000 connections 
 number of connections. Beside tcpkali, which held 60,000 connections with a message in 10 s each:
     growth.py --connections 60000 --rate 6000 --protocol tcp --workers 6 --ramp 2 --unpinned
 Repetitions are interleaved. One line of JSON a measurement, then the medians. Needs
-build/release with worker_drive (ninja -C build/release worker_drive).
+build/release.
 """
 
 import argparse
 import json
 import os
+import pathlib
 import re
 import statistics
 import subprocess
@@ -24,16 +25,27 @@ import time
 import peers
 
 PER_PROCESS = 19_000
-FIGURES = ("requests_per_s", "cpu_us_per_request", "anonymous_bytes_per_connection", "latency_p50_ms", "latency_p99_ms",
-           "lag_p99_ms", "cpu_share", "established_most", "established_within_s")
+FIGURES = ("requests_per_s", "cpu_us_per_request", "target_cpu_us_per_request", "anonymous_bytes_per_connection",
+           "latency_p50_ms", "latency_p99_ms", "lag_p99_ms", "cpu_share", "established_most", "established_within_s")
+
+
+def cpu_seconds(pid):
+    """CPU of a process and of its descendants that run, seconds."""
+    ticks = 0
+    for one in peers.tree(pid):
+        fields = pathlib.Path(f"/proc/{one}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(backend, connections, options):
+    """One run of the workers against a target of its own, both on `backend`; options as the command line has them."""
     workers = options.workers or -(-connections // PER_PROCESS)
     ramp = options.ramp or max(2, connections // 8000)
     last = os.cpu_count() - 1
     mine, theirs = (f"0-{last}",) * 2 if options.unpinned else ("0", str(last))
-    with subprocess.Popen(["taskset", "-c", theirs, peers.BIN / "bin/loadstar-target", "--listen", "127.0.0.1:9481", "--api", "127.0.0.1:8481", "--processes", str(-(-connections // 17_000)),
+    with subprocess.Popen(["taskset", "-c", theirs, peers.BIN / "bin/loadstar-target", "--listen", "127.0.0.1:9481",
+                           "--api", "127.0.0.1:8481", "--processes", str(-(-connections // 17_000)),
                            "--backend", backend, "--log-level", "warn"]) as target:
         try:
             time.sleep(1)
@@ -49,14 +61,18 @@ def measure(backend, connections, options):
                 sampler.start()
                 status = drive.wait()
                 sampler.cancel()
+                target_cpu_s = cpu_seconds(target.pid)
                 output.seek(0)
                 text = output.read()
         finally:
             target.terminate()
     if status != 0:
         raise RuntimeError(f"worker_drive ended with status {status}:\n{text[-2000:]}")
+    if '"requests": 0,' in text:
+        raise RuntimeError(f"no request was answered in the hold:\n{text[-2000:]}")
     figures = json.loads(text.strip().splitlines()[-1])
     established = [int(count) for count in re.findall(r"^ *\d+ target=.* established=(\d+) ", text, re.M)[:ramp + options.seconds]]
+    figures["target_cpu_us_per_request"] = round(target_cpu_s / figures["requests_in_all"] * 1e6, 3)
     figures["established_most"] = max(established)
     # Known to the second: the sample that ends then has them all.
     figures["established_within_s"] = next((i + 1 for i, n in enumerate(established) if n == connections), None)

@@ -5,8 +5,9 @@ usage: measure.py [--stack STACK] SCENARIO [any argument of `loadstar run`, such
 
 In the middle of the longest hold three witnesses count the connections: the workers (their sum), the nodes (their own
 gauges) and the kernel (established sockets at the nodes' ports). Memory is what the host has less of than before the nodes
-were brought up: user memory by process (anonymous), the kernel's as the rest. Everything printed was measured in that run; what was
-not is absent.
+were brought up: user memory by process (anonymous), the kernel's as the rest. How the cores' time divides is read at both ends of
+that hold: user and kernel time of each program, interrupts as far as they are nobody's, and what was idle, as shares of all cores.
+Everything printed was measured in that run; what was not is absent.
 """
 
 import json
@@ -29,15 +30,38 @@ def seconds(duration):
     return duration.seconds + duration.nanos / 1e9
 
 
-def middle_of_hold(test):
-    """Second in the middle of the longest hold."""
-    begin, best, longest = 0.0, 0.0, -1.0
+def longest_hold(test):
+    """Its first and its last second."""
+    begin, best = 0.0, (0.0, -1.0)
     for stage in test.load.connections:
         length = seconds(stage.duration)
-        if stage.hold and length > longest:
-            best, longest = begin + length / 2, length
+        if stage.hold and length > best[1] - best[0]:
+            best = (begin, begin + length)
         begin += length
-    return int(best)
+    return int(best[0]), int(best[1])
+
+
+def cpu_reading(pids):
+    """Ticks so far: of the host by state, and of our programs in user space and in the kernel."""
+    with open("/proc/stat", encoding="ascii") as text:
+        names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+        host = dict(zip(names, map(int, text.readline().split()[1:9])))
+    reading = {"all": sum(host.values()), "interrupts": host["irq"] + host["softirq"], "idle": host["idle"] + host["iowait"],
+               "stolen": host["steal"]}
+    for pid in pids:
+        try:
+            name, fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split("(", 1)[1].rsplit(")", 1)
+        except OSError:
+            continue
+        user, kernel = map(int, fields.split()[11:13])
+        for kind, ticks in ((f"{name} user", user), (f"{name} kernel", kernel)):
+            reading[kind] = reading.get(kind, 0) + ticks
+    return reading
+
+
+def cpu_shares(before, after):
+    grown = {kind: ticks - before.get(kind, 0) for kind, ticks in after.items()}
+    return {kind: round(ticks / grown["all"], 3) for kind, ticks in sorted(grown.items()) if kind != "all"}
 
 
 def memory_free():
@@ -54,16 +78,26 @@ class Watcher(threading.Thread):
         super().__init__(daemon=True)
         self.cluster, self.figures, self.run_id = cluster, {}, None
         self.free_before = memory_free()
+        self.cpu_before = None
 
     def run(self):
         runs = lambda: self.cluster.api.ListRuns(harness.service_pb.ListRunsRequest(page_size=1), timeout=10).runs
         self.run_id = harness.wait_for(runs, 60, "the run to begin")[0].run_id
-        when = None
+        begin = end = None
         for message in self.cluster.stream(self.run_id, timeout=7200):
             if message.HasField("run"):
-                when = middle_of_hold(message.run.test)
-            elif when is not None and message.snapshot.to_elapsed_s >= when and not self.figures:
-                self.take(message.snapshot)
+                begin, end = longest_hold(message.run.test)
+            elif begin is not None:
+                self.see(message.snapshot, begin, end)
+
+    def see(self, snapshot, begin, end):
+        now = snapshot.to_elapsed_s
+        if now > begin and self.cpu_before is None:
+            self.cpu_before = cpu_reading(self.cluster.marked())
+        if now >= (begin + end) // 2 and "at_s" not in self.figures:
+            self.take(snapshot)
+        if now >= end - 1 and self.cpu_before and "cpu_shares" not in self.figures:
+            self.figures["cpu_shares"] = cpu_shares(self.cpu_before, cpu_reading(self.cluster.marked()))
 
     def take(self, snapshot):
         taken = self.free_before - memory_free()

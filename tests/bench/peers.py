@@ -1,17 +1,17 @@
 #!/usr/bin/python3
 """CPU per request, requests/s and memory of the worker beside wrk, h2load and hey against the same nginx.
 
-usage: peers.py [--connections 64,1000,10000] [--repetitions 5] [--seconds 8] [--tools wrk,h2load,hey,floor,loadstar]
+usage: peers.py [--connections 64,1000,10000] [--repetitions 5] [--seconds 8] [--rate 20000]
+                [--tools wrk,h2load,hey,floor,loadstar,loadstar-rate]
 
 nginx has one worker process on the last core and answers 100 bytes; each tool has one thread on core 0 and sends the next
-request when the last answer is there. Repetitions are interleaved: every tool once, then every tool again. CPU is what the
+request when the last answer is there; loadstar-rate sends --rate requests/s in the open model instead. Repetitions are interleaved: every tool once, then every tool again. CPU is what the
 kernel charged to the tool's process tree in the whole run, its connecting included, divided by all its answers. Memory is the
 anonymous memory of its largest process at two thirds of the run. One line of JSON a measurement, then the medians with their
 ratio to wrk. On loopback a send also does the receiver's softirq work: the split of CPU between client and server is that
 of the kernel's accounting, for all tools alike.
 
-Needs build/release with worker_drive and http_floor (ninja -C build/release worker_drive http_floor), and Debian's nginx-light,
-wrk, nghttp2-client and hey.
+Needs build/release and deploy/install-dependencies.sh --bench.
 """
 
 import argparse
@@ -40,31 +40,36 @@ http {{
 """
 
 
-def commands(connections, seconds):
+def commands(connections, seconds, rate):
     url = f"http://127.0.0.1:{PORT}/"
+
+    def drive(backend, of_rate):
+        return [BIN / "tests/worker_drive", BIN / "bin/loadstar-worker", backend, "1", str(connections), "1", str(seconds),
+                str(of_rate), "http", "0", f"127.0.0.1:{PORT}"]
+
     return {
         "wrk": ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url],
         "h2load": ["h2load", "--h1", "-t1", f"-c{connections}", f"-D{seconds}", url],
         "hey": ["hey", "-cpus", "1", f"-c={connections}", f"-z={seconds}s", url],
         "floor": [BIN / "tests/http_floor", "127.0.0.1", str(PORT), str(connections), str(seconds), "/"],
-        "loadstar": [BIN / "tests/worker_drive", BIN / "bin/loadstar-worker", "io_uring", "1", str(connections), "1",
-                     str(seconds), "0", "http", "0", f"127.0.0.1:{PORT}"],
-        "loadstar-epoll": [BIN / "tests/worker_drive", BIN / "bin/loadstar-worker", "epoll", "1", str(connections), "1",
-                           str(seconds), "0", "http", "0", f"127.0.0.1:{PORT}"],
+        "loadstar": drive("io_uring", 0),
+        "loadstar-epoll": drive("epoll", 0),
+        "loadstar-rate": drive("io_uring", rate),
     }
 
 
 def answers(tool, output):
-    """Requests answered and, where the tool says it, requests a second."""
+    """Requests answered, requests a second and what else the tool says that the table wants."""
     if tool == "wrk":
-        return (int(re.search(r"(\d+) requests in", output)[1]), float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]))
+        return (int(re.search(r"(\d+) requests in", output)[1]), float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]), {})
     if tool == "h2load":
-        return (int(re.search(r"(\d+) succeeded", output)[1]), float(re.search(r"([\d.]+) req/s", output)[1]))
+        return (int(re.search(r"(\d+) succeeded", output)[1]), float(re.search(r"([\d.]+) req/s", output)[1]), {})
     if tool == "hey":
         return (int(re.search(r"\[200\]\s+(\d+) responses", output)[1]),
-                float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]))
+                float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]), {})
     figures = json.loads(output.strip().splitlines()[-1])
-    return figures["requests_in_all"], figures["requests_per_s"]
+    more = {"lag_p99_ms": figures["lag_p99_ms"]} if tool == "loadstar-rate" else {}
+    return figures["requests_in_all"], figures["requests_per_s"], more
 
 
 def tree(pid):
@@ -93,8 +98,8 @@ def anonymous(pid):
     return int(found[1]) * 1024 if found else 0
 
 
-def measure(tool, connections, seconds):
-    command = [str(word) for word in commands(connections, seconds)[tool]]
+def measure(tool, connections, seconds, rate):
+    command = [str(word) for word in commands(connections, seconds, rate)[tool]]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(["taskset", "-c", "0", *command], stdout=output, stderr=output)
         memory = {}
@@ -107,8 +112,8 @@ def measure(tool, connections, seconds):
         text = output.read()
     if status != 0:
         raise RuntimeError(f"{tool} ended with status {status}:\n{text[-2000:]}")
-    requests, rate = answers(tool, text)
-    return {"tool": tool, "connections": connections, "requests": requests, "requests_per_s": round(rate),
+    requests, reached, more = answers(tool, text)
+    return {"tool": tool, "connections": connections, "requests": requests, "requests_per_s": round(reached, 1), **more,
             "cpu_us_per_request": round((usage.ru_utime + usage.ru_stime) / requests * 1e6, 3),
             "user_us_per_request": round(usage.ru_utime / requests * 1e6, 3),
             "anonymous_bytes_per_connection": round(memory["bytes"] / connections) if memory.get("bytes") else None}
@@ -119,7 +124,8 @@ def main():
     parser.add_argument("--connections", default="64,1000,10000")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8)
-    parser.add_argument("--tools", default="wrk,h2load,hey,floor,loadstar")
+    parser.add_argument("--rate", type=int, default=20_000)
+    parser.add_argument("--tools", default="wrk,h2load,hey,floor,loadstar,loadstar-rate")
     options = parser.parse_args()
     tools = options.tools.split(",")
     for program in {"nginx", *(set(tools) & {"wrk", "h2load", "hey"})}:
@@ -135,15 +141,17 @@ def main():
             results = {tool: [] for tool in tools}
             for repetition in range(options.repetitions):
                 for tool in tools[repetition % len(tools):] + tools[:repetition % len(tools)]:
-                    result = measure(tool, connections, options.seconds)
+                    result = measure(tool, connections, options.seconds, options.rate)
                     results[tool].append(result)
                     print(json.dumps(result), flush=True)
             medians = {}
             for tool in tools:
                 medians[tool] = {"median_of": options.repetitions, "tool": tool, "connections": connections}
                 for figure in ("requests_per_s", "cpu_us_per_request", "user_us_per_request",
-                               "anonymous_bytes_per_connection"):
-                    medians[tool][figure] = statistics.median(result[figure] for result in results[tool])
+                               "anonymous_bytes_per_connection", "lag_p99_ms"):
+                    values = [result[figure] for result in results[tool] if result.get(figure) is not None]
+                    if values:
+                        medians[tool][figure] = statistics.median(values)
             for tool in tools:
                 if "wrk" in medians:
                     for figure in ("requests_per_s", "cpu_us_per_request"):

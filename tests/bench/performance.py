@@ -5,7 +5,7 @@ usage: performance.py
 
 Reads docs/performance/*.jsonl as the benches printed them: peers.jsonl (peers.py), growth.jsonl (growth.py), truth.jsonl
 (truth.py), runs.jsonl (full-short.sh, million.sh, quickstart.sh). A file or a figure that is not there is left out. Needs
-Debian's python3-matplotlib.
+deploy/install-dependencies.sh --bench.
 """
 
 import json
@@ -43,7 +43,7 @@ def peers_part(peers):
         return ""
     rows = [[p["tool"], number(p["connections"]), number(p["cpu_us_per_request"], 2),
              number(p.get("cpu_us_per_request_to_wrk"), 2), number(p["requests_per_s"]),
-             number(p.get("requests_per_s_to_wrk"), 2), number(p["anonymous_bytes_per_connection"])] for p in peers]
+             number(p.get("requests_per_s_to_wrk"), 2), number(p.get("anonymous_bytes_per_connection"))] for p in peers]
     return ("## Beside other tools\n\nOne nginx worker on one core, the tool with one thread on the other, closed model, "
             f"100-byte answers; medians of {peers[0]['median_of']} interleaved repetitions (`tests/bench/peers.py`). `floor` is a "
             "bare io_uring client without any accounting. Memory is anonymous memory of the process.\n\n"

@@ -6,7 +6,7 @@ usage: truth.py [--repetitions 5] [--tools loadstar,loadstar-epoll,wrk,h2load,he
 Every tool meets its own fresh loadstar-target (HTTP), which stalls by POST /fault. The exact percentiles follow from the
 schedule: a request due t before the end of the stall takes t. One line of JSON a measurement, then the medians; latencies are
 what the tool itself says, in ms. wrk and hey have no schedule: wrk asks for all it can get, hey is given 20 requests/s on each
-connection. Repetitions are interleaved. Needs build/release, and Debian's wrk, nghttp2-client and hey.
+connection. Repetitions are interleaved. Needs build/release and deploy/install-dependencies.sh --bench.
 """
 
 import argparse
