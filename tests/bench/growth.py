@@ -29,10 +29,10 @@ FIGURES = ("requests_per_s", "cpu_us_per_request", "target_cpu_us_per_request", 
            "latency_p50_ms", "latency_p99_ms", "lag_p99_ms", "cpu_share", "established_most", "established_within_s")
 
 
-def cpu_seconds(pid):
-    """CPU of a process and of its descendants that run, seconds."""
+def cpu_seconds(pid, alone=False):
+    """CPU of a process, and unless alone of its descendants that run, seconds."""
     ticks = 0
-    for one in peers.tree(pid):
+    for one in [pid] if alone else peers.tree(pid):
         fields = pathlib.Path(f"/proc/{one}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
