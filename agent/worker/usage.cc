@@ -31,15 +31,16 @@ bool ReadNumbers(const os::Fd& file, std::array<uint64_t, kCount>* numbers) {
 
 }  // namespace
 
-UsageMeter::UsageMeter()
-    : statm_(open("/proc/self/statm", O_RDONLY | O_CLOEXEC)),
-      schedstat_(open("/proc/self/schedstat", O_RDONLY | O_CLOEXEC)) {}
+UsageMeter::UsageMeter(const std::string& self)
+    : statm_(open((self + "/statm").c_str(), O_RDONLY | O_CLOEXEC)),
+      schedstat_(open((self + "/schedstat").c_str(), O_RDONLY | O_CLOEXEC)) {}
 
 UsageMeter::Reading UsageMeter::Read(int64_t now_ns, const net::LoopStats& loop) const {
   Reading reading{.now_ns = now_ns, .cpu_ns = static_cast<uint64_t>(os::ProcessCpuNs()), .loop = loop};
   // Time on a core, time of waiting for one, slices; of this process's only thread.
-  std::array<uint64_t, 2> schedule{};
-  reading.has_core_wait = ReadNumbers(schedstat_, &schedule);
+  std::array<uint64_t, 3> schedule{};
+  // A kernel that does not count them writes zeros, and this process has had a slice.
+  reading.has_core_wait = ReadNumbers(schedstat_, &schedule) && schedule[2] > 0;
   reading.core_wait_ns = schedule[1];
   return reading;
 }

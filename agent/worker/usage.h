@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "lib/net/loop.h"
 #include "lib/os/fd.h"
@@ -11,7 +12,8 @@ namespace loadstar::worker {
 // What this process, which has one thread, and its loop spend.
 class UsageMeter {
  public:
-  UsageMeter();
+  // `self`: the folder of this process below /proc; another one in tests.
+  explicit UsageMeter(const std::string& self = "/proc/self");
 
   // An interval begins.
   void Begin(int64_t now_ns, const net::LoopStats& loop);

@@ -3,7 +3,11 @@
 
 #include <cerrno>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <optional>
 #include <set>
+#include <string>
 
 #include "agent/worker/control.h"
 #include "agent/worker/errors.h"
@@ -269,6 +273,25 @@ TEST(UsageTest, MeasuresThisProcess) {
   EXPECT_EQ(usage.interval_ns(), 5u);
   EXPECT_EQ(usage.loop_turns(), 1u);
   EXPECT_EQ(usage.queue_overflows(), 0u);
+}
+
+TEST(UsageTest, KernelThatDoesNotCountWaitsIsNotTakenForOneThatHadNone) {
+  const std::string self = testing::TempDir() + "loadstar-usage-" + std::to_string(getpid());
+  std::filesystem::create_directories(self);
+  const auto waits = [&](const char* first, const char* second) {
+    std::ofstream(self + "/schedstat") << first;
+    UsageMeter meter(self);
+    meter.Begin(0, {});
+    std::ofstream(self + "/schedstat") << second;
+    v1::WorkerUsage usage;
+    meter.Take(1, {}, &usage);
+    return usage.has_core_wait_ns() ? std::optional(usage.core_wait_ns()) : std::nullopt;
+  };
+  EXPECT_EQ(waits("500 70 1\n", "900 70 2\n"), 0u);
+  EXPECT_EQ(waits("500 70 1\n", "900 75 2\n"), 5u);
+  EXPECT_EQ(waits("0 0 0\n", "0 0 0\n"), std::nullopt) << "schedstats are switched off";
+  EXPECT_EQ(waits("500 70\n", "900 75\n"), std::nullopt);
+  std::filesystem::remove_all(self);
 }
 
 }  // namespace
