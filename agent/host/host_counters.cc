@@ -98,14 +98,8 @@ HostCounters ReadHostCounters(const os::Proc& proc) {
   read.conntrack_count = First(proc.Sysctl("net.netfilter.nf_conntrack_count"));
   read.conntrack_max = First(proc.Sysctl("net.netfilter.nf_conntrack_max"));
   if (const auto text = proc.Read("meminfo"); text.ok()) {
-    const Counters memory = os::ParseMeminfo(*text);
-    const auto free = Find(memory, "MemFree");
-    const auto buffers = Find(memory, "Buffers");
-    const auto cached = Find(memory, "Cached");
-    const auto shared = Find(memory, "Shmem");  // counted in Cached, but no file gives it back
-    if (free && buffers && cached && shared) {
-      read.memory_unused_bytes = *free + *buffers + *cached - std::min(*cached, *shared);
-    }
+    const std::map<std::string, uint64_t> memory = os::ParseMeminfo(*text);
+    read.memory_unused_bytes = os::UnusedMemory(memory);
     read.slab_bytes = Find(memory, "Slab");
   }
   return read;

@@ -14,6 +14,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "lib/plan/capacity.h"
 
 namespace loadstar::agent {
 namespace {
@@ -73,9 +74,9 @@ v1::HostFacts ReadHostFacts(const os::Proc& proc, const os::DescriptorLimit& lim
   }
   host.set_cores(Cores());
   if (const auto text = proc.Read("meminfo"); text.ok()) {
-    std::map<std::string, uint64_t> memory = os::ParseMeminfo(*text);
-    host.set_memory_bytes(memory["MemTotal"]);
-    host.set_memory_available_bytes(memory["MemAvailable"]);
+    const std::map<std::string, uint64_t> memory = os::ParseMeminfo(*text);
+    if (const auto total = memory.find("MemTotal"); total != memory.end()) host.set_memory_bytes(total->second);
+    host.set_memory_available_bytes(os::UnusedMemory(memory).value_or(0));
   }
   // A hard limit above nr_open (lowered after the limit was set) cannot be used.
   host.set_descriptors_per_process(std::min(limit.hard, SysctlOr(proc, "fs.nr_open", 0, limit.hard)));
@@ -145,14 +146,15 @@ v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use) {
     add("descriptors", Less(host.descriptors_total(), use.descriptors_in_use) / 2,
         absl::StrCat("raise fs.file-max, now ", host.descriptors_total(), " with ", use.descriptors_in_use, " in use"));
   }
-  if (host.memory_bytes() > 0 && host.has_socket_memory_bytes()) {
-    const uint64_t each = 2 * host.socket_memory_bytes() + kTrafficMemoryPerConnection + kUserMemoryPerConnection;
+  if (host.memory_available_bytes() > 0 && host.has_socket_memory_bytes()) {
+    const plan::EndsMemory idle = plan::MemoryOfEnds(2, host.socket_memory_bytes());
+    const uint64_t each = idle.kernel_bytes + idle.user_bytes + kTrafficMemoryPerConnection;
     add("memory", host.memory_available_bytes() / each,
         absl::StrCat("free memory, now ", host.memory_available_bytes() >> 20,
                      " MiB available where a connection takes ", each, " bytes"));
   }
   if (host.tcp_memory_bytes() > 0) {
-    add("tcp memory", Less(host.tcp_memory_bytes(), use.tcp_memory_in_use) / kTcpMemoryPerConnection,
+    add(plan::kTcpMemoryLimit, Less(host.tcp_memory_bytes(), use.tcp_memory_in_use) / kTcpMemoryPerConnection,
         absl::StrCat("raise the third number of net.ipv4.tcp_mem, now ", host.tcp_memory_bytes() / PageSize(),
                      " pages"));
   }
@@ -163,12 +165,7 @@ v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use) {
         absl::StrCat("raise net.netfilter.nf_conntrack_max, now ", host.conntrack_max(), " with ", use.conntrack_in_use,
                      " in use"));
   }
-  std::stable_sort(capacity.mutable_limits()->begin(), capacity.mutable_limits()->end(),
-                   [](const auto& a, const auto& b) { return a.connections() < b.connections(); });
-  if (capacity.limits_size() > 0) {
-    capacity.set_connections(capacity.limits(0).connections());
-    capacity.set_binding_limit(capacity.limits(0).name());
-  }
+  plan::BindLeast(&capacity);
   return capacity;
 }
 

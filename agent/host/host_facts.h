@@ -17,10 +17,9 @@ struct HostUse {
 
 // Descriptors of a worker that are not for connections: its loop, control channel, log, and some to spare.
 inline constexpr uint64_t kWorkerReserve = 64;
-// What a connection with both ends on this host may take beside its two sockets: the packets of a request and its
-// answer while they are under way; and the worker's and the node's own memory.
+// What a connection with both ends on this host may take beside what it takes when idle (lib/plan/capacity.h): the
+// packets of a request and its answer while they are under way.
 inline constexpr uint64_t kTrafficMemoryPerConnection = 2 * 1024;
-inline constexpr uint64_t kUserMemoryPerConnection = 1024;
 // Socket buffers of a connection that carries small requests: at most a page at each end.
 inline constexpr uint64_t kTcpMemoryPerConnection = 2 * 4096;
 

@@ -106,6 +106,17 @@ std::map<std::string, uint64_t> ParseMeminfo(std::string_view text) {
   return values;
 }
 
+std::optional<uint64_t> UnusedMemory(const std::map<std::string, uint64_t>& meminfo) {
+  const auto free = meminfo.find("MemFree");
+  const auto buffers = meminfo.find("Buffers");
+  const auto cached = meminfo.find("Cached");
+  const auto shared = meminfo.find("Shmem");  // counted in Cached, but no file gives it back
+  for (const auto& found : {free, buffers, cached, shared}) {
+    if (found == meminfo.end()) return std::nullopt;
+  }
+  return free->second + buffers->second + cached->second - std::min(cached->second, shared->second);
+}
+
 std::optional<uint64_t> ParseSockstat(std::string_view text, std::string_view protocol, std::string_view field) {
   for (const std::string_view line : Lines(text)) {
     const size_t colon = line.find(':');

@@ -32,6 +32,9 @@ std::optional<std::vector<uint64_t>> ParseNumbers(std::string_view text);
 
 // /proc/meminfo: key to bytes.
 std::map<std::string, uint64_t> ParseMeminfo(std::string_view text);
+// Of those: memory that is free or holds files alone, bytes. Not MemAvailable: that takes the inodes of open sockets
+// for reclaimable, and so is no measure of what connections leave.
+std::optional<uint64_t> UnusedMemory(const std::map<std::string, uint64_t>& meminfo);
 
 // /proc/net/sockstat: the value of `field` in the line of `protocol` ("TCP", "tw").
 std::optional<uint64_t> ParseSockstat(std::string_view text, std::string_view protocol, std::string_view field);

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "lib/plan/capacity.h"
 #include "lib/plan/profile.h"
 
 namespace loadstar::server {
@@ -58,12 +59,12 @@ std::optional<v1::MemoryNeed> NeedOf(const Candidate& candidate, uint64_t connec
   const uint64_t ends = connections + connections * candidate.endpoints_here / std::max<size_t>(endpoints, 1);
   v1::MemoryNeed need;
   need.set_connections(connections);
-  need.set_kernel_bytes(ends * candidate.capacity.kernel_bytes_per_end());
-  uint64_t user = workers * kProcessMemory + connections * kUserMemoryPerEnd;
-  if (candidate.node_processes_here > 0) {
-    user += candidate.node_processes_here * kProcessMemory + (ends - connections) * kUserMemoryPerEnd;
-  }
-  need.set_user_bytes(user);
+  const uint64_t kernel_each = candidate.capacity.kernel_bytes_per_end();
+  need.set_kernel_bytes(plan::MemoryOfEnds(ends, kernel_each).kernel_bytes);
+  // What other programs than loadstar-target take for their ends nobody knows.
+  const uint64_t own_ends = candidate.node_processes_here > 0 ? ends : connections;
+  const uint64_t processes = uint64_t{workers} + candidate.node_processes_here;
+  need.set_user_bytes(processes * plan::kProcessMemory + plan::MemoryOfEnds(own_ends, kernel_each).user_bytes);
   return need;
 }
 

@@ -74,11 +74,6 @@ struct Plan {
 
 inline constexpr uint32_t kMaxWorkers = 4096;
 inline constexpr uint64_t kConnectionsWorthACore = 1000;
-// User memory (RssAnon) of a worker without connections, and of each idle connection beyond that: as measured for
-// mcp-tcp by tests/bench/idle-memory.py; tcp and http take 50 bytes less. A process of loadstar-target takes as much,
-// to within a tenth.
-inline constexpr uint64_t kProcessMemory = 750'000;
-inline constexpr uint64_t kUserMemoryPerEnd = 275;
 
 // `endpoints` and `candidates` are not empty; candidates are in the order in which workers are numbered.
 Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoints,

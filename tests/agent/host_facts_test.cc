@@ -13,6 +13,7 @@
 #include "agent/host/host_monitor.h"
 #include "agent/inbox.h"
 #include "lib/os/clock.h"
+#include "lib/plan/capacity.h"
 
 namespace loadstar::agent {
 namespace {
@@ -30,14 +31,14 @@ constexpr char kSlabinfo[] =
     "lsm_inode_cache   129588 130048     32  128    1 : tunables    0    0    0 : slabdata   1016   1016      0\n";
 // Rounded up, each: 8 pages / 13 + 1 / 32 + 4 / 19 + 1 / 21 + 1 / 21 + 1 / 128.
 constexpr uint64_t kSocket = 2521 + 128 + 863 + 196 + 196 + 32;
-constexpr uint64_t kConnection = 2 * kSocket + kTrafficMemoryPerConnection + kUserMemoryPerConnection;
+constexpr uint64_t kConnection = 2 * (kSocket + plan::kUserMemoryPerEnd) + kTrafficMemoryPerConnection;
 
 class HostFactsTest : public testing::Test {
  protected:
   void SetUp() override {
     std::string pattern = testing::TempDir() + "loadstar-host-XXXXXX";
     root_ = mkdtemp(pattern.data());
-    Put("meminfo", "MemTotal: 16777216 kB\nMemFree: 1 kB\nMemAvailable: 8388608 kB\n");
+    PutMemory(8'388'608);
     Put("sys/fs/nr_open", "1048576\n");
     Put("sys/fs/file-max", "9223372036854775807\n");
     Put("sys/fs/file-nr", "2048\t0\t9223372036854775807\n");
@@ -52,6 +53,11 @@ class HostFactsTest : public testing::Test {
   void Put(const std::string& path, const std::string& text) {
     std::filesystem::create_directories(std::filesystem::path(root_ + "/" + path).parent_path());
     std::ofstream(root_ + "/" + path) << text;
+  }
+  // MemAvailable has what open sockets hold, and is not to be gone by.
+  void PutMemory(uint64_t unused_kb) {
+    Put("meminfo", absl::StrCat("MemTotal: 16777216 kB\nMemFree: ", unused_kb - 1'000, " kB\nMemAvailable: ",
+                                unused_kb + 900'000, " kB\nBuffers: 300 kB\nCached: 900 kB\nShmem: 200 kB\n"));
   }
   v1::HostFacts Read(uint64_t hard = 20'000) { return ReadHostFacts(os::Proc(root_), {.soft = 1024, .hard = hard}); }
   v1::Capacity Capacity() { return ComputeCapacity(Read(), ReadHostUse(os::Proc(root_))); }
@@ -80,7 +86,7 @@ TEST_F(HostFactsTest, CapacityNamesTheLimitThatBinds) {
   EXPECT_EQ(Capacity().per_worker(), 20'000u - kWorkerReserve);
   EXPECT_EQ(Capacity().binding_limit(), "tcp memory");
   EXPECT_EQ(Capacity().connections(), (400'000u - 2) * 4096 / kTcpMemoryPerConnection);
-  Put("meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1048576 kB\n");
+  PutMemory(1'048'576);
   EXPECT_EQ(Capacity().binding_limit(), "memory");
   EXPECT_EQ(Capacity().connections(), (1ull << 30) / kConnection);
   Put("sys/net/netfilter/nf_conntrack_max", "65536\n");
@@ -121,7 +127,7 @@ TEST_F(HostFactsTest, EveryLimitIsToldWithWhatRaisesIt) {
 
 TEST_F(HostFactsTest, MemoryCountsByTheKernelsOwnSlabFiguresOrNotAtAll) {
   EXPECT_EQ(Read().socket_memory_bytes(), kSocket);
-  Put("meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1024 kB\n");
+  PutMemory(1'024);
   EXPECT_EQ(Capacity().binding_limit(), "memory");
   for (const char* text : {"", "slabinfo - version: 2.1\n", "slabinfo - version: 2.1\nfilp 1 1 192 21 1\n"}) {
     Put("slabinfo", text);

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "absl/strings/match.h"
+#include "lib/plan/capacity.h"
 
 namespace loadstar::server {
 namespace {
@@ -164,10 +165,10 @@ TEST(Planner, MemoryIsPredictedForBothEndsWhereTheTargetIsOnTheHost) {
   const v1::MemoryNeed& of_far = plan.assignment[0].memory.value();
   EXPECT_EQ(of_far.connections(), 20'000u);
   EXPECT_EQ(of_far.kernel_bytes(), 20'000u * 5'000);
-  EXPECT_EQ(of_far.user_bytes(), 2 * kProcessMemory + 20'000 * kUserMemoryPerEnd);
+  EXPECT_EQ(of_far.user_bytes(), 2 * plan::kProcessMemory + 20'000 * plan::kUserMemoryPerEnd);
   const v1::MemoryNeed& of_near = plan.assignment[1].memory.value();
   EXPECT_EQ(of_near.kernel_bytes(), 2u * 20'000 * 4'000);
-  EXPECT_EQ(of_near.user_bytes(), (2 + 8) * kProcessMemory + 2 * 20'000 * kUserMemoryPerEnd);
+  EXPECT_EQ(of_near.user_bytes(), (2 + 8) * plan::kProcessMemory + 2 * 20'000 * plan::kUserMemoryPerEnd);
   const Plan unknown = MakePlan(TestOf(10), kFourEndpoints, {Agent("silent", 100)});
   EXPECT_FALSE(unknown.assignment[0].memory.has_value());
 }
