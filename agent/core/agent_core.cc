@@ -13,6 +13,7 @@
 #include "agent/core/report_log.h"
 #include "agent/core/run_machine.h"
 #include "agent/core/turn.h"
+#include "lib/plan/capacity.h"
 
 namespace loadstar::agent {
 namespace {
@@ -294,7 +295,11 @@ void AgentCore::State::Take(HostRead& input, const Turn&) {
   uint64_t held = 0;
   for (const auto& [id, run] : runs) held += run->ConnectionsHeld();
   capacity.set_connections(capacity.connections() + held);
-  for (v1::CapacityLimit& limit : *capacity.mutable_limits()) limit.set_connections(limit.connections() + held);
+  for (v1::CapacityLimit& limit : *capacity.mutable_limits()) {
+    // Of the socket memory in use what is under way has a part, and not each connection that is held.
+    if (limit.name() != plan::kTcpMemoryLimit) limit.set_connections(limit.connections() + held);
+  }
+  plan::BindLeast(&capacity);
   host_read = true;
 }
 

@@ -33,6 +33,17 @@ std::string Numeric(const std::string& address) {
   return address;
 }
 
+// The run's test, with the highest rate that it or an update asks for.
+v1::TestSpec AtItsHighestRate(const v1::Run& run) {
+  v1::TestSpec test = run.test();
+  for (const v1::AppliedUpdate& update : run.updates()) {
+    if (!update.update().has_rate_per_s()) continue;
+    v1::RequestsSpec* requests = test.mutable_load()->mutable_requests();
+    requests->set_rate_per_s(std::max(requests->rate_per_s(), update.update().rate_per_s()));
+  }
+  return test;
+}
+
 // What of the target is on the candidate's host. Loopback is, wherever that is.
 void CountTargetHere(const ResolvedTarget& target, const AgentTable& agents, Candidate* candidate) {
   for (size_t i = 0; i < target.endpoints.size(); ++i) {
@@ -144,6 +155,7 @@ absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test, 
       }
       const uint64_t reserved = Reserved(run->run().test(), workers, total);
       candidate.held += reserved;
+      candidate.held_in_flight += MostInFlight(AtItsHighestRate(run->run()), workers, total);
       const bool shares = std::any_of(run->run().endpoints().begin(), run->run().endpoints().end(),
                                       [&](const std::string& endpoint) { return wanted.count(endpoint) > 0; });
       if (shares) candidate.held_to_endpoints += reserved;

@@ -17,38 +17,41 @@ namespace {
 uint64_t CeilDiv(uint64_t a, uint64_t b) { return b == 0 ? UINT64_MAX : a / b + (a % b != 0 ? 1 : 0); }
 uint64_t Less(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
+// Arrivals at random: in so many standard deviations above the mean lie all but one of some millions of intervals.
+constexpr double kPoissonDeviations = 5;
+
 uint64_t SaturatingMultiply(uint64_t a, uint64_t b) {
   uint64_t product = 0;
   return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
 }
 
-// The most requests that the test can have in flight: what its pipelines allow, and with a schedule what becomes due
-// while one may wait for its answer.
-uint64_t MostInFlight(const v1::TestSpec& test, uint64_t peak) {
-  if (!test.load().has_requests()) return 0;
-  const v1::RequestsSpec& requests = test.load().requests();
-  const uint64_t places = SaturatingMultiply(peak, std::max<uint32_t>(requests.pipeline(), 1));
-  if (requests.model() != v1::REQUEST_MODEL_OPEN || !requests.has_timeout()) return places;
-  const double rate = requests.rate_scope() == v1::RATE_SCOPE_PER_CONNECTION
-                          ? requests.rate_per_s() * static_cast<double>(peak)
-                          : requests.rate_per_s();
-  const double timeout_s =
-      static_cast<double>(requests.timeout().seconds()) + static_cast<double>(requests.timeout().nanos()) / 1e9;
-  const double due = std::ceil(rate * timeout_s);
-  return due < static_cast<double>(places) ? static_cast<uint64_t>(due) : places;
+double Seconds(const google::protobuf::Duration& duration) {
+  return static_cast<double>(duration.seconds()) + static_cast<double>(duration.nanos()) / 1e9;
 }
 
-// Rule 5: the capacity without the limit of socket memory, where that does not bind this test.
-v1::Capacity CapacityFor(const v1::Capacity& of_host, uint64_t in_flight) {
-  v1::Capacity capacity = of_host;
+// No more than so many.
+uint64_t AtMost(double number, uint64_t bound) {
+  return number < static_cast<double>(bound) ? static_cast<uint64_t>(std::ceil(number)) : bound;
+}
+
+// Rule 5: the capacity with the limit of socket memory only where it binds this test.
+v1::Capacity CapacityFor(const Candidate& candidate, uint64_t in_flight) {
+  v1::Capacity capacity = candidate.capacity;
   capacity.clear_limits();
-  for (const v1::CapacityLimit& limit : of_host.limits()) {
-    if (limit.name() != "tcp memory" || in_flight > limit.connections()) *capacity.add_limits() = limit;
+  bool counted = false;
+  for (const v1::CapacityLimit& limit : candidate.capacity.limits()) {
+    if (limit.name() != plan::kTcpMemoryLimit) {
+      *capacity.add_limits() = limit;
+      continue;
+    }
+    counted = true;
+    const uint64_t left = Less(limit.connections(), candidate.held_in_flight);
+    if (in_flight <= left) continue;
+    *capacity.add_limits() = limit;
+    // What others hold is taken off every limit; of this one they take what they have in flight.
+    capacity.mutable_limits()->rbegin()->set_connections(left + candidate.held);
   }
-  if (capacity.limits_size() > 0 && capacity.limits_size() < of_host.limits_size()) {
-    capacity.set_connections(capacity.limits(0).connections());
-    capacity.set_binding_limit(capacity.limits(0).name());
-  }
+  if (counted) plan::BindLeast(&capacity);
   return capacity;
 }
 
@@ -265,8 +268,9 @@ Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoint
     return plan;
   }
   std::vector<Candidate> candidates = on_offer;
-  const uint64_t in_flight = MostInFlight(test, peak);
-  for (Candidate& candidate : candidates) candidate.capacity = CapacityFor(candidate.capacity, in_flight);
+  // Of the whole test, as each candidate may get most of it.
+  const uint64_t in_flight = MostInFlight(test, 1, 1);
+  for (Candidate& candidate : candidates) candidate.capacity = CapacityFor(candidate, in_flight);
   const Planner planner(test.load().workers(), address_pairs, candidates);
   const std::vector<uint32_t> dealt = planner.Fit(peak);
   if (dealt.empty()) {
@@ -288,6 +292,33 @@ uint64_t Reserved(const v1::TestSpec& test, uint32_t workers, uint32_t workers_t
   if (workers == 0 || workers_total == 0) return 0;
   const uint64_t peak = plan::ConnectionProfile(test.load()).Peak();
   return SaturatingMultiply(CeilDiv(peak, workers_total), workers);
+}
+
+uint64_t MostInFlight(const v1::TestSpec& test, uint32_t workers, uint32_t workers_total) {
+  const uint64_t connections = Reserved(test, workers, workers_total);
+  const auto held = static_cast<double>(connections);
+  uint64_t heartbeats = 0;
+  if (test.load().has_heartbeat()) {
+    const double every_s = Seconds(test.load().heartbeat().every());
+    const double timeout_s = Seconds(test.load().heartbeat().timeout());
+    heartbeats = every_s > timeout_s && timeout_s > 0 ? AtMost(held * timeout_s / every_s, connections) : connections;
+  }
+  if (!test.load().has_requests()) return heartbeats;
+  const v1::RequestsSpec& requests = test.load().requests();
+  const uint64_t places = SaturatingMultiply(connections, std::max<uint32_t>(requests.pipeline(), 1));
+  uint64_t sent = places;
+  if (requests.model() == v1::REQUEST_MODEL_OPEN && requests.has_timeout() && connections > 0) {
+    const bool total = requests.rate_scope() != v1::RATE_SCOPE_PER_CONNECTION;
+    const double rate = requests.rate_per_s() * (total ? static_cast<double>(workers) / workers_total : held);
+    double due = rate * Seconds(requests.timeout());
+    if (requests.arrival() == v1::ARRIVAL_POISSON) due += kPoissonDeviations * std::sqrt(due);
+    if (requests.arrival() == v1::ARRIVAL_BURST && total) {
+      const double burst = std::max<uint32_t>(requests.burst_requests(), 1);
+      due = std::ceil(due / burst) * burst;
+    }
+    sent = AtMost(due, places);
+  }
+  return sent > UINT64_MAX - heartbeats ? UINT64_MAX : sent + heartbeats;
 }
 
 }  // namespace loadstar::server

@@ -13,9 +13,10 @@
 //   4. It must fit: one worker holds at most per_worker connections; one agent at most its capacity less what its other
 //      runs hold; one agent to these endpoints at most per_address_pair x max(1, source addresses) x endpoints, less
 //      what its other runs hold of them (beyond half of the ports connect() crawls, see docs).
-//   5. The kernel's limit of socket memory counts connections with bytes under way: where the test's requests in flight
-//   can
-//      never be more than it allows, it is no limit of the connections held.
+//   5. The kernel's limit of socket memory counts connections with bytes under way: where what the test has in flight
+//   at
+//      most (MostInFlight), beside what the agent's other runs have, is not more than it allows, it is no limit of the
+//      connections held.
 //   6. What a plan takes of a host's memory is told beforehand, from what the host's kernel takes for a socket and what
 //      workers and nodes were measured to take: a projection, held against the measurement at the end of the run.
 //   7. A refusal names the hosts, the limit and its figure, and what to do: a scale that fits, or what to change there.
@@ -41,6 +42,9 @@ struct Candidate {
   uint64_t held = 0;
   // The part of those that goes to an endpoint of this test.
   uint64_t held_to_endpoints = 0;
+  // Requests and heartbeats that those runs may have in flight at most, at the highest rate that they were given so
+  // far.
+  uint64_t held_in_flight = 0;
   // Of the test's endpoints, those on this host: the other ends of their connections take its memory too.
   uint32_t endpoints_here = 0;
   // Processes of loadstar-target behind those, where the coordinator deployed them.
@@ -81,5 +85,14 @@ Plan MakePlan(const v1::TestSpec& test, const std::vector<std::string>& endpoint
 
 // The most connections that `workers` of `workers_total` hold of a test: what a run reserves of an agent's capacity.
 uint64_t Reserved(const v1::TestSpec& test, uint32_t workers, uint32_t workers_total);
+
+// The most requests and heartbeats that those workers have in flight: of requests what the connections' pipelines
+// allow, and in the open model no more than becomes due within their timeout (a burst of a total rate whole; of Poisson
+// arrivals five standard deviations more than the mean); of heartbeats one on each connection, or where they are rarer
+// than their timeout the part of them that is sent within it. Schedules of connections and heartbeats are taken as
+// spread evenly over time. It is of the test as written and of workers that are on time: a rate that is raised later
+// (UpdateLoad) is not planned for, and what a worker sends at once when it was held up comes on top, within the
+// pipelines. When socket memory runs out by that, the verdict says so (socket-memory).
+uint64_t MostInFlight(const v1::TestSpec& test, uint32_t workers, uint32_t workers_total);
 
 }  // namespace loadstar::server

@@ -165,11 +165,14 @@ TEST_F(AgentTest, ConnectionsOfItsWorkersAreNotTakenOffTheCapacityOfItsHost) {
     HostRead read;
     read.capacity.set_connections(1'000);
     read.capacity.add_limits()->set_connections(1'000);
+    read.capacity.add_limits()->set_connections(5'000);
+    read.capacity.mutable_limits(1)->set_name("tcp memory");
     Do(std::move(read));
     Do(SessionDown{});
     const auto hello = All<SendToCoordinator>(Do(SessionUp{}));
     const v1::Capacity& told = hello.at(0).message.hello().capacity();
     EXPECT_EQ(told.limits(0).connections(), told.connections());
+    EXPECT_EQ(told.limits(1).connections(), 5'000u) << "idle connections take nothing of it";
     return told.connections();
   };
   Run();

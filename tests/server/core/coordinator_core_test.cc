@@ -592,6 +592,52 @@ TEST_F(CoordinatorTest, SecondRunOnAnAgentIsAllowedWhereCapacityPermits) {
   EXPECT_TRUE(StatusOf(Call(Test(50))).ok());
 }
 
+TEST_F(CoordinatorTest, SecondRunHasTheSocketMemoryThatTheFirstOnesRequestsLeave) {
+  SessionOpened opened{1, {}};
+  opened.hello.set_name("a");
+  opened.hello.set_instance_id("i1");
+  v1::Capacity* capacity = opened.hello.mutable_capacity();
+  capacity->set_per_worker(14'000);
+  capacity->set_per_address_pair(14'000);
+  capacity->set_connections(100);
+  v1::CapacityLimit* limit = capacity->add_limits();
+  limit->set_name("tcp memory");
+  limit->set_connections(100);
+  limit = capacity->add_limits();
+  limit->set_name("memory");
+  limit->set_connections(10'000);
+  Do(std::move(opened));
+  ClientCalled::StartTest first = Test(1'000);
+  v1::RequestsSpec* requests = first.test.mutable_load()->mutable_requests();
+  requests->set_model(v1::REQUEST_MODEL_OPEN);
+  requests->set_rate_scope(v1::RATE_SCOPE_TOTAL);
+  requests->set_rate_per_s(50);
+  requests->mutable_timeout()->set_seconds(1);
+  const auto actions = Call(first);
+  const std::string run = StartedRun(actions).run_id();
+  ClientCalled::StartTest second = Test(50);
+  second.test.mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_CLOSED);
+  const std::string planned = StartedRun(Call(second)).run_id();
+  EXPECT_NE(planned, "") << "50 of 100 are left";
+  v1::StopTestRequest stop;
+  stop.set_run_id(planned);
+  stop.set_abort(true);
+  Call(stop);
+  Result(1, 1, absl::StrCat(planned, "/a/prepare"), absl::StatusCode::kCancelled);
+  Say(1, FinishedOf(planned), 2);
+
+  const auto started = Result(1, 3, Commands(actions)[0].command_id(), absl::StatusCode::kOk);
+  Result(1, 4, Commands(started)[0].command_id(), absl::StatusCode::kOk);
+  Advance(absl::Seconds(1));
+  ASSERT_EQ(Stored(run).state(), v1::RUN_STATE_RUNNING);
+  v1::UpdateLoadRequest update;
+  update.set_run_id(run);
+  update.mutable_update()->set_rate_per_s(51);
+  ASSERT_TRUE(StatusOf(Call(update)).ok());
+  const absl::Status refused = StatusOf(Call(second));
+  EXPECT_TRUE(absl::StrContains(refused.message(), "can hold 49 (limit: tcp memory)")) << refused;
+}
+
 TEST_F(CoordinatorTest, CapacityOfAHeartbeatIsWhatTheNextPlanIsMadeWith) {
   Hello("a", 1, "i1", {}, 150);
   const auto beat = [&](uint64_t connections, const std::string& limit) {

@@ -152,6 +152,49 @@ TEST(Planner, SocketMemoryBindsOnlyWhereSoManyRequestsCanBeInFlight) {
   EXPECT_EQ(MakePlan(test, kFourEndpoints, agents).misfit.limit, "memory");
 }
 
+TEST(Planner, WhatIsInFlightCountsHeartbeatsBurstsAndChance) {
+  v1::TestSpec test = TestOf(1'000);
+  EXPECT_EQ(MostInFlight(test, 1, 1), 0u);
+  v1::HeartbeatSpec* heartbeat = test.mutable_load()->mutable_heartbeat();
+  heartbeat->mutable_every()->set_seconds(30);
+  heartbeat->mutable_timeout()->set_seconds(10);
+  EXPECT_EQ(MostInFlight(test, 1, 1), 334u) << "a third of them within the timeout";
+  heartbeat->mutable_every()->set_seconds(5);
+  EXPECT_EQ(MostInFlight(test, 1, 1), 1'000u) << "one on each, never two";
+  v1::RequestsSpec* requests = test.mutable_load()->mutable_requests();
+  requests->set_model(v1::REQUEST_MODEL_CLOSED);
+  requests->set_pipeline(4);
+  EXPECT_EQ(MostInFlight(test, 1, 1), 5'000u) << "heartbeats come on top of the pipeline";
+  test.mutable_load()->clear_heartbeat();
+  requests->set_model(v1::REQUEST_MODEL_OPEN);
+  requests->set_rate_scope(v1::RATE_SCOPE_TOTAL);
+  requests->set_rate_per_s(40);
+  requests->mutable_timeout()->set_seconds(10);
+  EXPECT_EQ(MostInFlight(test, 1, 1), 400u);
+  EXPECT_EQ(MostInFlight(test, 1, 4), 100u) << "its part of the rate";
+  requests->set_arrival(v1::ARRIVAL_POISSON);
+  EXPECT_EQ(MostInFlight(test, 1, 1), 500u) << "400 and five times 20";
+  requests->set_arrival(v1::ARRIVAL_BURST);
+  requests->set_burst_requests(1'500);
+  EXPECT_EQ(MostInFlight(test, 1, 1), 1'500u) << "a burst comes at once";
+  requests->set_burst_requests(1'000'000);
+  EXPECT_EQ(MostInFlight(test, 1, 1), 4'000u) << "what the pipelines allow";
+}
+
+TEST(Planner, SocketMemoryThatOtherRunsUseIsTakenOffByWhatTheyHaveInFlight) {
+  Candidate agent = AgentWithLittleSocketMemory();
+  agent.held = 60'000;
+  v1::TestSpec test = TestOf(40'000);
+  test.mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_CLOSED);
+  EXPECT_TRUE(MakePlan(test, kFourEndpoints, {agent}).ok()) << "the others only hold theirs";
+  agent.held_in_flight = 10'001;
+  const Plan plan = MakePlan(test, kFourEndpoints, {agent});
+  EXPECT_EQ(plan.misfit.limit, "tcp memory");
+  EXPECT_TRUE(absl::StrContains(plan.misfit.message, "can hold 39999")) << plan.misfit.message;
+  test.mutable_load()->clear_requests();
+  EXPECT_TRUE(MakePlan(test, kFourEndpoints, {agent}).ok()) << "it has none itself";
+}
+
 TEST(Planner, MemoryIsPredictedForBothEndsWhereTheTargetIsOnTheHost) {
   Candidate near = Agent("near", 100'000);
   near.capacity.set_kernel_bytes_per_end(4'000);
