@@ -145,7 +145,8 @@ class Api::Impl {
   }
 
   void Metrics(httplib::Response* response) const {
-    response->set_content(RenderMetrics(*options_, *state_, ReadUsage(getpid()).value_or(ProcessUsage{}),
+    const double clock_s = static_cast<double>(net::Loop::ReadClock()) / 1e9;
+    response->set_content(RenderMetrics(*options_, *state_, clock_s, ReadUsage(getpid()).value_or(ProcessUsage{}),
                                         [this](uint32_t index) { return supervisor_->Usage(index); }),
                           "text/plain; version=0.0.4; charset=utf-8");
   }

@@ -1,5 +1,7 @@
 #include "target/exposition.h"
 
+#include <array>
+#include <charconv>
 #include <string_view>
 #include <vector>
 
@@ -10,6 +12,13 @@ namespace {
 
 void Header(const char* name, const char* type, const char* help, std::string* out) {
   absl::StrAppend(out, "# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n");
+}
+
+// All digits that it takes: differences between readings are looked at, and six are gone after hours.
+std::string Exactly(double value) {
+  std::array<char, 32> text{};
+  const auto [end, error] = std::to_chars(text.data(), text.data() + text.size(), value);
+  return {text.data(), end};
 }
 
 std::string EscapeLabel(const std::string& value) {
@@ -59,7 +68,7 @@ constexpr NumberMetric kNumbers[] = {
 
 }  // namespace
 
-std::string RenderMetrics(const Options& options, const SharedState& state, const ProcessUsage& parent,
+std::string RenderMetrics(const Options& options, const SharedState& state, double clock_s, const ProcessUsage& parent,
                           const std::function<ProcessUsage(uint32_t)>& usage) {
   const uint32_t processes = state.processes();
   std::string out;
@@ -99,7 +108,7 @@ std::string RenderMetrics(const Options& options, const SharedState& state, cons
   std::string memory;
   ProcessUsage sum;
   const auto usage_lines = [&](const std::string& process, const ProcessUsage& spent) {
-    absl::StrAppend(&cpu, "process_cpu_seconds_total{process=\"", process, "\"} ", spent.cpu_seconds, "\n");
+    absl::StrAppend(&cpu, "process_cpu_seconds_total{process=\"", process, "\"} ", Exactly(spent.cpu_seconds), "\n");
     absl::StrAppend(&memory, "process_resident_memory_bytes{process=\"", process, "\"} ", spent.resident_bytes, "\n");
   };
   const auto add = [&](const std::string& process, const ProcessUsage& spent) {
@@ -115,6 +124,9 @@ std::string RenderMetrics(const Options& options, const SharedState& state, cons
   Header("process_cpu_seconds_total", "counter", "User and system CPU time, those of restarted processes included.",
          &out);
   out += cpu;
+  const char* const clock = "loadstar_target_clock_seconds";
+  Header(clock, "gauge", "The host's monotonic clock at this reading: how much time lies between two of them.", &out);
+  absl::StrAppend(&out, clock, "{process=\"parent\"} ", Exactly(clock_s), "\n");
   Header("process_resident_memory_bytes", "gauge", "Resident memory; pages shared by processes count in each.", &out);
   out += memory;
   return out;

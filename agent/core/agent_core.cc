@@ -281,11 +281,11 @@ void AgentCore::State::Take(const WorkerExited& input, const Turn& turn) {
 }
 
 void AgentCore::State::Take(NodesObserved& input, const Turn&) {
-  if (RunMachine* run = Find(input.run_id)) run->OnNodes(input.elapsed_s, std::move(input.nodes), input.before);
+  if (RunMachine* run = Find(input.run_id)) run->OnNodes(std::move(input));
 }
 
 void AgentCore::State::Take(const HostObserved& input, const Turn& turn) {
-  if (RunMachine* run = Find(input.run_id)) run->OnHost(input.elapsed_s, input.host, turn);
+  if (RunMachine* run = Find(input.run_id)) run->OnHost(input, turn);
 }
 
 void AgentCore::State::Take(HostRead& input, const Turn&) {

@@ -53,11 +53,13 @@ struct NodesObserved {
   std::vector<v1::NodeFigures> nodes;
   bool before = false;
 };
-// What the host's kernel counted in the seconds of a run up to and with `elapsed_s`.
+// What the host's kernel counted in the seconds of a run up to and with `elapsed_s`; or, `before`, how its gauges stood
+// ahead of the load.
 struct HostObserved {
   std::string run_id;
   uint32_t elapsed_s;
   v1::HostFigures host;
+  bool before = false;
 };
 // The host was read: what it is, and what it could hold on top of the connections that it has.
 struct HostRead {
@@ -93,7 +95,7 @@ struct Teardown {
   std::string command_id;  // empty: on the core's own account, no DeployEnded wanted
   std::string deployment;
 };
-// Read the host, and the deployment's nodes, at the end of each second of the run until StopObserving.
+// Read the host, and the deployment's nodes, ahead of the run and at the end of each second of it until StopObserving.
 struct Observe {
   std::string run_id;
   std::string deployment;  // empty: no nodes

@@ -274,25 +274,30 @@ bool RunMachine::Awaits(uint32_t second) const {
   return !workers_.empty() || std::max(second, seconds_.next_second()) < WatchedSeconds();
 }
 
-void RunMachine::OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes, bool before) {
-  if (!Awaits(second)) return;
-  if (before) {
-    seconds_.AddNodesBefore(std::move(nodes));
+void RunMachine::OnNodes(NodesObserved observed) {
+  if (!Awaits(observed.elapsed_s)) return;
+  if (observed.before) {
+    seconds_.AddNodesBefore(std::move(observed.nodes));
   } else {
-    seconds_.AddNodes(second, std::move(nodes));
+    seconds_.AddNodes(observed.elapsed_s, std::move(observed.nodes));
   }
 }
 
-void RunMachine::OnHost(uint32_t second, const v1::HostFigures& host, const Turn& turn) {
-  if (!Awaits(second)) return;
+void RunMachine::OnHost(const HostObserved& observed, const Turn& turn) {
+  if (!Awaits(observed.elapsed_s)) return;
+  const v1::HostFigures& host = observed.host;
+  if (observed.before) {
+    if (host.has_memory_unused_bytes()) seconds_.AddMemoryBefore(host.memory_unused_bytes());
+    return;
+  }
   if (host.seconds() > 1) {
     Event("agent-stalled", v1::SEVERITY_WARNING, "",
           absl::StrCat("the agent stood still (stopped, suspended, or without a core) and read its host ",
                        host.seconds() - 1, host.seconds() == 2 ? " second" : " seconds",
                        " late; what the workers measured meanwhile is kept"),
-          second, turn);
+          observed.elapsed_s, turn);
   }
-  seconds_.AddHost(second, host);
+  seconds_.AddHost(observed.elapsed_s, host);
 }
 
 // ---- What follows

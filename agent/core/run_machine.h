@@ -62,8 +62,8 @@ class RunMachine {
 
   void OnWorker(WorkerId worker, const v1::WorkerToAgent& message, const Turn& turn);
   void OnWorkerExit(WorkerId worker, bool clean, const std::string& cause, const Turn& turn);
-  void OnNodes(uint32_t second, std::vector<v1::NodeFigures> nodes, bool before);
-  void OnHost(uint32_t second, const v1::HostFigures& host, const Turn& turn);
+  void OnNodes(NodesObserved observed);
+  void OnHost(const HostObserved& observed, const Turn& turn);
   // After every input and at NextInstant.
   void Advance(const Turn& turn);
   int64_t NextInstant() const;

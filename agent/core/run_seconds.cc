@@ -192,11 +192,9 @@ v1::AgentSample RunSeconds::Make(uint32_t k, const Second& second) {
   sample.set_workers_merged(second.merged);
   sample.set_workers_expected(Expected(k));
   for (const v1::WorkerUsage& usage : second.usage) *sample.add_workers() = usage;
-  for (const v1::NodeFigures& before : std::exchange(nodes_before_, {})) {
-    // One alone would be taken for what the node said at the second's end.
-    const bool followed = std::any_of(second.nodes.begin(), second.nodes.end(),
-                                      [&](const v1::NodeFigures& node) { return node.node() == before.node(); });
-    if (followed) *sample.add_nodes() = before;
+  for (v1::NodeFigures& node : std::exchange(nodes_before_, {})) *sample.add_nodes_before() = std::move(node);
+  if (const auto unused = std::exchange(memory_unused_before_bytes_, std::nullopt)) {
+    sample.set_memory_unused_before_bytes(*unused);
   }
   for (const v1::NodeFigures& node : second.nodes) *sample.add_nodes() = node;
   if (second.has_host) *sample.mutable_host() = second.host;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,8 +38,10 @@ class RunSeconds {
   // False when the sample cannot be read.
   bool Add(uint32_t worker, const v1::WorkerSample& sample);
   void AddNodes(uint32_t second, std::vector<v1::NodeFigures> nodes);
-  // What the nodes said before there was any load: reported with the first second, ahead of what they said at its end.
+  // What the nodes said, and the memory of the host that was unused, before there was any load: reported with the first
+  // second.
   void AddNodesBefore(std::vector<v1::NodeFigures> nodes) { nodes_before_ = std::move(nodes); }
+  void AddMemoryBefore(uint64_t unused_bytes) { memory_unused_before_bytes_ = unused_bytes; }
   void AddHost(uint32_t second, const v1::HostFigures& host);
 
   enum class Ending {
@@ -95,7 +98,8 @@ class RunSeconds {
   uint32_t live_;
   std::map<uint32_t, Second> seconds_;  // not yet reported
   uint32_t next_ = 0;
-  std::vector<v1::NodeFigures> nodes_before_;
+  std::vector<v1::NodeFigures> nodes_before_;  // as the next: until it is reported
+  std::optional<uint64_t> memory_unused_before_bytes_;
 };
 
 }  // namespace loadstar::agent

@@ -43,7 +43,7 @@ class Observer::Impl {
     runs_[order.run_id] = {.deployment = order.deployment,
                            .start_ns = order.start_monotonic_ns,
                            .next = elapsed < 0 ? -1 : elapsed / kSecondNs,
-                           .ask_before = elapsed < 0 && !order.deployment.empty()};
+                           .look_before = elapsed < 0};
     changed_.notify_all();
   }
 
@@ -57,8 +57,8 @@ class Observer::Impl {
   struct Watched {
     std::string deployment;
     int64_t start_ns = 0;
-    int64_t next = 0;         // the second whose end comes next; -1: the start
-    bool ask_before = false;  // at once, what the nodes say ahead of the load
+    int64_t next = 0;          // the second whose end comes next; -1: the start
+    bool look_before = false;  // at once, how things stand ahead of the load
     int64_t due_ns() const { return start_ns + (next + 1) * kSecondNs; }
   };
   struct Reading {
@@ -76,7 +76,7 @@ class Observer::Impl {
     std::unique_lock lock(mutex_);
     while (!stopping_) {
       int64_t next = INT64_MAX;
-      for (const auto& [id, run] : runs_) next = std::min(next, run.ask_before ? 0 : run.due_ns());
+      for (const auto& [id, run] : runs_) next = std::min(next, run.look_before ? 0 : run.due_ns());
       if (next == INT64_MAX) {
         changed_.wait(lock);
         continue;
@@ -87,7 +87,7 @@ class Observer::Impl {
       const int64_t now = os::MonotonicNs();
       std::vector<std::pair<std::string, Watched>> before_load;
       for (auto& [id, run] : runs_) {
-        if (std::exchange(run.ask_before, false)) before_load.emplace_back(id, run);
+        if (std::exchange(run.look_before, false)) before_load.emplace_back(id, run);
         if (run.due_ns() > now) continue;
         for (; run.due_ns() <= now; ++run.next) due.emplace_back(id, run);
         read.emplace_back(id, run.next - 1);
@@ -95,7 +95,7 @@ class Observer::Impl {
       lock.unlock();
       std::map<std::string, Reading> readings;
       for (const auto& [id, second] : read) readings[id] = {second, ReadHostCounters(proc_)};
-      for (const auto& [id, run] : before_load) AskBefore(id, run);
+      for (const auto& [id, run] : before_load) LookBefore(id, run);
       std::vector<HostObserved> observed;
       lock.lock();
       for (auto& [id, reading] : readings) {
@@ -119,7 +119,11 @@ class Observer::Impl {
     }
   }
 
-  void AskBefore(const std::string& run_id, const Watched& run) {
+  void LookBefore(const std::string& run_id, const Watched& run) {
+    const HostCounters counters = ReadHostCounters(proc_);
+    if (os::MonotonicNs() >= run.start_ns) return;  // too late: it may be of the load
+    sink_(HostObserved{run_id, 0, FiguresBetween(counters, counters, 0), true});
+    if (run.deployment.empty()) return;
     auto round = std::make_shared<Round>();
     round->observed.run_id = run_id;
     round->observed.before = true;

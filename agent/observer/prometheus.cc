@@ -77,14 +77,12 @@ uint64_t ToCount(double value) { return value >= 1.8e19 ? UINT64_MAX : static_ca
 }  // namespace
 
 void ReadPrometheus(std::string_view text, v1::NodeFigures* figures) {
-  std::map<std::string_view, Sums> metrics = {{"loadstar_target_connections", {}},
-                                              {"loadstar_target_accepted_total", {}},
-                                              {"loadstar_target_requests_total", {}},
-                                              {"loadstar_target_errors_total", {}},
-                                              {"loadstar_target_bytes_received_total", {}},
-                                              {"loadstar_target_bytes_sent_total", {}},
-                                              {"process_cpu_seconds_total", {}},
-                                              {"process_resident_memory_bytes", {}}};
+  std::map<std::string_view, Sums> metrics = {
+      {"loadstar_target_connections", {}},          {"loadstar_target_accepted_total", {}},
+      {"loadstar_target_requests_total", {}},       {"loadstar_target_errors_total", {}},
+      {"loadstar_target_bytes_received_total", {}}, {"loadstar_target_bytes_sent_total", {}},
+      {"loadstar_target_clock_seconds", {}},        {"process_cpu_seconds_total", {}},
+      {"process_resident_memory_bytes", {}}};
   std::map<std::string_view, bool> seen;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
@@ -115,6 +113,7 @@ void ReadPrometheus(std::string_view text, v1::NodeFigures* figures) {
   if (seen["process_cpu_seconds_total"]) {
     figures->set_cpu_seconds_total(metrics["process_cpu_seconds_total"].value());
   }
+  if (seen["loadstar_target_clock_seconds"]) figures->set_clock_s(metrics["loadstar_target_clock_seconds"].value());
 }
 
 }  // namespace loadstar::agent

@@ -16,6 +16,7 @@ namespace loadstar::agent {
 //   loadstar_target_accepted_total -> accepted_total      loadstar_target_bytes_sent_total -> bytes_sent_total
 //   loadstar_target_requests_total -> requests_total      process_cpu_seconds_total -> cpu_seconds_total
 //   loadstar_target_errors_total -> errors_total          process_resident_memory_bytes -> rss_bytes
+//   loadstar_target_clock_seconds -> clock_s
 void ReadPrometheus(std::string_view text, v1::NodeFigures* figures);
 
 }  // namespace loadstar::agent

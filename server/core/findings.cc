@@ -380,7 +380,7 @@ void JudgeNodes(const RunFacts& facts, Findings* findings) {
     if (node.processes == 0 || !Lasted(node.saturated, node.seconds)) continue;
     findings->Add(
         suffered ? "target-saturated" : "node-saturated",
-        absl::StrFormat("node %s used up to %.2f of the %s that its %s can use, more than %s of them in %s of "
+        absl::StrFormat("node %s used up to %.1f of the %s that its %s can use, more than %s of them in %s of "
                         "the seconds; the p99 of latency is %.3f ms",
                         name, node.cores_most, Counted(node.processes, "core"),
                         node.processes == 1 ? "process" : "processes", Percent(kFullCore),

@@ -58,9 +58,7 @@ RunFigures::Taken RunFigures::Add(const std::string& agent, const v1::AgentSampl
     (void)second.endpoints[index->second].AddSource(endpoint);
     part.endpoint_gauges[index->second] = endpoint.gauges();
   }
-  for (int i = 0; i < sample.nodes_size(); ++i) {
-    if (!IsBefore(sample, i)) second.nodes.push_back(sample.nodes(i));
-  }
+  second.nodes.insert(second.nodes.end(), sample.nodes().begin(), sample.nodes().end());
   if (sample.has_host()) {
     second.hosts.push_back(sample.host());
     second.hosts.back().set_agent(agent);

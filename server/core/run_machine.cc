@@ -501,8 +501,9 @@ void RunMachine::Finish(const Turn& turn) {
     const HostLoad& host = found->second;
     *participant.mutable_host() = host.figures;
     participant.mutable_host()->set_agent(participant.agent());
-    if (host.memory_first_bytes && host.memory_least_bytes) {
-      participant.set_memory_taken_bytes(*host.memory_first_bytes - *host.memory_least_bytes);
+    if (host.memory_before_bytes && host.memory_least_bytes) {
+      const uint64_t before = *host.memory_before_bytes;
+      participant.set_memory_taken_bytes(before - std::min(before, *host.memory_least_bytes));
     }
   }
   Judgement judgement = Judge({run_, figures_.strain(), figures_.seconds_without_worker(), Seconds(length_)});

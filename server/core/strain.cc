@@ -40,7 +40,6 @@ void AddHost(const v1::HostFigures& host, bool under_load, HostLoad* load) {
   metrics::AddLater(host, &load->figures);
   if (host.has_memory_unused_bytes()) {
     const uint64_t unused = host.memory_unused_bytes();
-    if (!load->memory_first_bytes) load->memory_first_bytes = unused;
     load->memory_least_bytes = std::min(load->memory_least_bytes.value_or(unused), unused);
   }
   if (!under_load || !host.has_cpu_ns()) return;
@@ -53,16 +52,25 @@ void AddHost(const v1::HostFigures& host, bool under_load, HostLoad* load) {
   }
 }
 
-void AddNode(const v1::NodeFigures& node, uint32_t second, bool under_load, NodeLoad* load) {
-  if (under_load && load->after && load->after->has_cpu_seconds_total() && node.has_cpu_seconds_total() &&
-      second > load->after_s) {
-    const double cores = (node.cpu_seconds_total() - load->after->cpu_seconds_total()) / (second - load->after_s);
+// Cores that a node used between two readings, by its own clock: it is asked once a second, but answers when it gets to
+// it. nullopt when it did not say, or was started again in between.
+std::optional<double> CoresBetween(const v1::NodeFigures& before, const v1::NodeFigures& after) {
+  if (!before.has_cpu_seconds_total() || !before.has_clock_s() || !after.has_cpu_seconds_total() ||
+      !after.has_clock_s() || after.cpu_seconds_total() < before.cpu_seconds_total() ||
+      after.clock_s() <= before.clock_s()) {
+    return std::nullopt;
+  }
+  return (after.cpu_seconds_total() - before.cpu_seconds_total()) / (after.clock_s() - before.clock_s());
+}
+
+void AddNode(const v1::NodeFigures& node, bool under_load, NodeLoad* load) {
+  const std::optional<double> cores = load->after ? CoresBetween(*load->after, node) : std::nullopt;
+  if (under_load && cores) {
     ++load->seconds;
-    load->cores_most = std::max(load->cores_most, cores);
-    if (load->processes > 0 && cores > kFullCore * load->processes) ++load->saturated;
+    load->cores_most = std::max(load->cores_most, *cores);
+    if (load->processes > 0 && *cores > kFullCore * load->processes) ++load->saturated;
   }
   load->after = node;
-  load->after_s = second;
 }
 
 }  // namespace
@@ -86,23 +94,17 @@ void Strain::Add(const std::string& agent, const v1::AgentSample& sample, bool u
     saturated_requests += sample.figures().counters().requests_sent();
     saturated_worker_ns += worker_ns;
   }
-  if (sample.has_host()) AddHost(sample.host(), under_load, &hosts[agent]);
-  if (sample.nodes_size() > 0) hosts[agent].has_nodes = true;
-  for (int i = 0; i < sample.nodes_size(); ++i) {
-    const v1::NodeFigures& node = sample.nodes(i);
-    if (!node.reachable()) continue;
-    NodeLoad& load = nodes[node.node()];
-    if (IsBefore(sample, i)) {
-      load.before = node;
-    } else {
-      AddNode(node, sample.elapsed_s(), under_load, &load);
-    }
+  if (sample.has_memory_unused_before_bytes()) {
+    hosts[agent].memory_before_bytes = sample.memory_unused_before_bytes();
   }
-}
-
-bool IsBefore(const v1::AgentSample& sample, int index) {
-  return std::any_of(sample.nodes().begin() + index + 1, sample.nodes().end(),
-                     [&](const v1::NodeFigures& later) { return later.node() == sample.nodes(index).node(); });
+  if (sample.has_host()) AddHost(sample.host(), under_load, &hosts[agent]);
+  if (sample.nodes_size() + sample.nodes_before_size() > 0) hosts[agent].has_nodes = true;
+  for (const v1::NodeFigures& node : sample.nodes_before()) {
+    if (node.reachable()) nodes[node.node()].before = node;
+  }
+  for (const v1::NodeFigures& node : sample.nodes()) {
+    if (node.reachable()) AddNode(node, under_load, &nodes[node.node()]);
+  }
 }
 
 bool OnLoopback(absl::string_view endpoint) {

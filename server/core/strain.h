@@ -51,10 +51,11 @@ struct HostLoad {
   uint32_t seconds = 0;  // of load
   uint32_t stolen = 0;
   uint32_t softirq_bound = 0;
-  bool has_nodes = false;   // of the run's deployment
-  v1::HostFigures figures;  // over the whole run
-  // Memory unused at the end of the first second, and the least of any.
-  std::optional<uint64_t> memory_first_bytes;
+  double softirq_bound_cores = 0;  // what interrupts took in those, of each second, added up
+  bool has_nodes = false;          // of the run's deployment
+  v1::HostFigures figures;         // over the whole run
+  // Memory unused ahead of the load, and the least of any second.
+  std::optional<uint64_t> memory_before_bytes;
   std::optional<uint64_t> memory_least_bytes;
 };
 
@@ -62,11 +63,10 @@ struct NodeLoad {
   uint32_t processes = 0;  // each with one thread that serves; 0: not known
   uint32_t seconds = 0;    // of load between two readings
   uint32_t saturated = 0;  // in which the cores of its processes were full
-  double cores_most = 0;   // of a second
+  double cores_most = 0;   // between two readings
   // What it said ahead of the load and at last; absent when it did not.
   std::optional<v1::NodeFigures> before;
   std::optional<v1::NodeFigures> after;
-  uint32_t after_s = 0;  // the second of `after`
 };
 
 struct Strain {
@@ -80,9 +80,6 @@ struct Strain {
   // One second of one agent; `under_load`: the profile is not over yet. Seconds of an agent come in order.
   void Add(const std::string& agent, const v1::AgentSample& sample, bool under_load);
 };
-
-// Whether a node's figures in a sample are of before the load: then those of the second follow under the same name.
-bool IsBefore(const v1::AgentSample& sample, int index);
 
 // Whether an endpoint is on loopback, and so on the host of whoever connects to it.
 bool OnLoopback(absl::string_view endpoint);

@@ -85,15 +85,19 @@ TEST(Observer, AsksNodesAheadOfTheLoadWhenToldInTime) {
   EXPECT_EQ(seen[1].elapsed_s, 0u);
 }
 
-TEST(Observer, ReadsTheHostEachSecondOfARunWithOrWithoutNodes) {
+TEST(Observer, ReadsTheHostAheadOfARunAndEachSecondOfItWithOrWithoutNodes) {
   Inbox inbox(100);
   Observer observer([](const std::string&) { return std::vector<NodeApi>(); }, os::Proc(),
                     [&](Input input) { inbox.Push(std::move(input)); });
-  const int64_t start = os::MonotonicNs() + 100'000'000;
+  const int64_t start = os::MonotonicNs() + 400'000'000;
   observer.Start({.run_id = "r", .deployment = "", .start_monotonic_ns = start});
-  const std::vector<HostObserved> seen = Collect<HostObserved>(inbox, 2, start + 5'000'000'000);
-  ASSERT_EQ(seen.size(), 2u);
+  std::vector<HostObserved> seen = Collect<HostObserved>(inbox, 3, start + 5'000'000'000);
+  ASSERT_EQ(seen.size(), 3u);
+  EXPECT_TRUE(seen[0].before);
+  EXPECT_GT(seen[0].host.memory_unused_bytes(), 0u);
+  seen.erase(seen.begin());
   for (uint32_t second = 0; second < 2; ++second) {
+    EXPECT_FALSE(seen[second].before);
     EXPECT_EQ(seen[second].run_id, "r");
     EXPECT_EQ(seen[second].elapsed_s, second);
     EXPECT_EQ(seen[second].host.seconds(), 1u);

@@ -23,10 +23,12 @@ TEST(Prometheus, PrefersTheTotalOverItsParts) {
       "loadstar_target_accepted_total{process=\"0\"} 7\n"
       "loadstar_target_accepted_total{process=\"1\"} 8\n"
       "process_cpu_seconds_total 1.25\n"
+      "loadstar_target_clock_seconds{process=\"parent\"} 86400.125\n"
       "process_resident_memory_bytes 1.048576e+06\n");
   EXPECT_EQ(figures.connections(), 25u);
   EXPECT_EQ(figures.accepted_total(), 15u);
   EXPECT_DOUBLE_EQ(figures.cpu_seconds_total(), 1.25);
+  EXPECT_DOUBLE_EQ(figures.clock_s(), 86'400.125);
   EXPECT_EQ(figures.rss_bytes(), 1'048'576u);
   EXPECT_FALSE(figures.has_requests_total());
   EXPECT_FALSE(figures.has_errors_total());

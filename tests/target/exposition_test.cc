@@ -19,9 +19,9 @@ TEST(ExpositionTest, EveryMetricIsThereByProcessAndInTotal) {
   state->process(1).CountError(ErrorKind::kParse);
   Options options;
   options.name = "a\"b\\c\nd";
-  const std::string text = RenderMetrics(options, *state, {.cpu_seconds = 1, .resident_bytes = 10}, [](uint32_t index) {
-    return ProcessUsage{.cpu_seconds = 2, .resident_bytes = 100 + index};
-  });
+  const std::string text =
+      RenderMetrics(options, *state, 0, {.cpu_seconds = 1, .resident_bytes = 10},
+                    [](uint32_t index) { return ProcessUsage{.cpu_seconds = 2, .resident_bytes = 100 + index}; });
   for (const char* line :
        {"loadstar_target_info{name=\"a\\\"b\\\\c\\nd\",role=\"worker\"",
         "loadstar_target_connections{process=\"0\"} 3\n", "loadstar_target_connections{process=\"1\"} 4\n",
@@ -39,10 +39,20 @@ TEST(ExpositionTest, EveryMetricIsThereByProcessAndInTotal) {
   }
 }
 
+TEST(ExpositionTest, WhatWasSpentAndWhenIsToldInFullHoweverLongItHasRun) {
+  absl::StatusOr<SharedState> state = SharedState::Create(1);
+  ASSERT_TRUE(state.ok());
+  const std::string text = RenderMetrics({}, *state, 1234567.654321, {.cpu_seconds = 0.25},
+                                         [](uint32_t) { return ProcessUsage{.cpu_seconds = 98765.25}; });
+  EXPECT_THAT(text, HasSubstr("loadstar_target_clock_seconds{process=\"parent\"} 1234567.654321\n"));
+  EXPECT_THAT(text, HasSubstr("process_cpu_seconds_total{process=\"0\"} 98765.25\n"));
+  EXPECT_THAT(text, HasSubstr("process_cpu_seconds_total{process=\"total\"} 98765.5\n"));
+}
+
 TEST(ExpositionTest, EachFamilyIsOneBlockThatBeginsWithHelpAndType) {
   absl::StatusOr<SharedState> state = SharedState::Create(1);
   ASSERT_TRUE(state.ok());
-  std::istringstream lines(RenderMetrics({}, *state, {}, [](uint32_t) { return ProcessUsage{}; }));
+  std::istringstream lines(RenderMetrics({}, *state, 0, {}, [](uint32_t) { return ProcessUsage{}; }));
   std::set<std::string> families;
   std::string family;
   for (std::string line; std::getline(lines, line);) {

@@ -430,6 +430,12 @@ TEST_F(AgentTest, AgentWithoutWorkersWatchesItsNodesToTheEnd) {
   const auto observe = All<Observe>(Command(Start(0)));
   ASSERT_EQ(observe.size(), 1u);
   const int64_t start = now_;
+  NodesObserved nodes_before{"run", 0, {}, true};
+  nodes_before.nodes.emplace_back().set_node("old/node1");
+  Do(std::move(nodes_before));
+  HostObserved host_before{"run", 0, {}, true};
+  host_before.host.set_memory_unused_bytes(77);
+  Do(std::move(host_before));
   std::vector<v1::Report> reports;
   for (uint32_t k = 0; k < 11; ++k) {  // the load's ten, and the one in which its connections end
     now_ = start + (k + 1) * kSecond + 1'000'000;
@@ -442,6 +448,9 @@ TEST_F(AgentTest, AgentWithoutWorkersWatchesItsNodesToTheEnd) {
     Do(std::move(ack));
   }
   ASSERT_EQ(reports.size(), 12u);
+  EXPECT_EQ(reports[0].sample().nodes_before_size(), 1);
+  EXPECT_EQ(reports[0].sample().memory_unused_before_bytes(), 77u);
+  EXPECT_FALSE(reports[0].sample().host().has_memory_unused_bytes()) << "that is of no second";
   EXPECT_EQ(reports[10].sample().nodes_size(), 1);
   EXPECT_TRUE(reports[11].has_run_finished());
 }

@@ -184,24 +184,26 @@ TEST_F(RunSecondsTest, SecondThatTheEndCutsShortIsNotHeldBackForTheHost) {
   EXPECT_TRUE(seconds.Through()) << "it is of no load";
 }
 
-TEST_F(RunSecondsTest, WhatNodesSaidAheadOfTheLoadStandsFirstInTheFirstSecond) {
+TEST_F(RunSecondsTest, HowThingsStoodAheadOfTheLoadIsReportedOnceWithTheFirstSecond) {
   RunSeconds seconds = Make(1, true);
   v1::NodeFigures node;
   node.set_node("node1");
   node.set_accepted_total(5);
-  v1::NodeFigures silent;
-  silent.set_node("silent");
-  seconds.AddNodesBefore({silent, node});
-  for (uint32_t k = 0; k < 2; ++k) {
-    node.set_accepted_total(7 + k);
-    seconds.AddNodes(k, {node});
-    ASSERT_TRUE(seconds.Add(0, SampleOf(k, 1)));
-  }
+  seconds.AddNodesBefore({node});
+  seconds.AddMemoryBefore(1'000);
+  ASSERT_TRUE(seconds.Add(0, SampleOf(0, 1)));
+  seconds.AddNodes(0, {});  // this time it says nothing
+  node.set_accepted_total(8);
+  seconds.AddNodes(1, {node});
+  ASSERT_TRUE(seconds.Add(0, SampleOf(1, 1)));
   const auto samples = Report(&seconds, 2 * kSecond);
   ASSERT_EQ(samples.size(), 2u);
-  ASSERT_EQ(samples[0].nodes_size(), 2);
-  EXPECT_EQ(samples[0].nodes(0).accepted_total(), 5u);
-  EXPECT_EQ(samples[0].nodes(1).accepted_total(), 7u);
+  ASSERT_EQ(samples[0].nodes_before_size(), 1);
+  EXPECT_EQ(samples[0].nodes_before(0).accepted_total(), 5u);
+  EXPECT_EQ(samples[0].nodes_size(), 0) << "what it said ahead is not of the second";
+  EXPECT_EQ(samples[0].memory_unused_before_bytes(), 1'000u);
+  EXPECT_EQ(samples[1].nodes_before_size(), 0);
+  EXPECT_FALSE(samples[1].has_memory_unused_before_bytes());
   ASSERT_EQ(samples[1].nodes_size(), 1);
   EXPECT_EQ(samples[1].nodes(0).accepted_total(), 8u);
 }

@@ -130,12 +130,13 @@ TEST_F(RunFiguresTest, HostsFiguresCarryTheirAgentAndWhatNodesSaidBeforeIsInNoSe
   v1::AgentSample sample = SampleOf(0, 1);
   sample.mutable_host()->set_seconds(1);
   sample.mutable_host()->set_listen_drops(3);
-  for (const uint64_t accepted : {5, 8}) {
-    v1::NodeFigures* node = sample.add_nodes();
+  const auto says = [](uint64_t accepted, v1::NodeFigures* node) {
     node->set_node("node1");
     node->set_reachable(true);
     node->set_accepted_total(accepted);
-  }
+  };
+  says(5, sample.add_nodes_before());
+  says(8, sample.add_nodes());
   figures_.Add("a", sample);
   figures_.Add("b", SampleOf(0, 1));
   const auto snapshots = Publish(0);
@@ -146,6 +147,7 @@ TEST_F(RunFiguresTest, HostsFiguresCarryTheirAgentAndWhatNodesSaidBeforeIsInNoSe
   ASSERT_EQ(snapshots[0].nodes_size(), 1);
   EXPECT_EQ(snapshots[0].nodes(0).accepted_total(), 8u);
   EXPECT_EQ(figures_.strain().nodes.at("node1").before->accepted_total(), 5u);
+  EXPECT_EQ(figures_.strain().nodes.at("node1").after->accepted_total(), 8u);
   EXPECT_EQ(figures_.strain().hosts.at("a").figures.listen_drops(), 3u);
 }
 

@@ -89,7 +89,9 @@ v1::AgentSample HostSample(uint32_t second, uint64_t busy_ms, uint64_t softirq_m
 
 TEST(Strain, CoreThatInterruptsFillIsSeenWhereOthersHaveRoom) {
   Strain strain;
-  strain.Add("a", HostSample(0, 2'000, 900, 0, 0.97, 1'000), true);
+  v1::AgentSample first = HostSample(0, 2'000, 900, 0, 0.97, 1'000);
+  first.set_memory_unused_before_bytes(1'500);
+  strain.Add("a", first, true);
   strain.Add("a", HostSample(1, 3'900, 900, 0, 0.97, 400), true);  // all are full: no matter of one core
   strain.Add("a", HostSample(2, 2'000, 300, 0, 0.97, 700), true);  // full of something else
   strain.Add("a", HostSample(3, 2'000, 900, 0, 0.90, 800), true);
@@ -97,7 +99,7 @@ TEST(Strain, CoreThatInterruptsFillIsSeenWhereOthersHaveRoom) {
   EXPECT_EQ(host.seconds, 4u);
   EXPECT_EQ(host.softirq_bound, 1u);
   EXPECT_EQ(host.stolen, 0u);
-  EXPECT_EQ(host.memory_first_bytes, 1'000u);
+  EXPECT_EQ(host.memory_before_bytes, 1'500u) << "ahead of the load, not at the end of its first second";
   EXPECT_EQ(host.memory_least_bytes, 400u);
   EXPECT_EQ(host.figures.cpu_softirq_ns(), 3'000 * kMs);
   EXPECT_FALSE(host.has_nodes);
@@ -110,12 +112,13 @@ TEST(Strain, TimeThatTheHypervisorTookIsSeen) {
   EXPECT_EQ(strain.hosts["a"].stolen, 1u);
 }
 
-v1::AgentSample NodeSample(uint32_t second, double cpu_s) {
+v1::AgentSample NodeSample(uint32_t second, double clock_s, double cpu_s) {
   v1::AgentSample sample;
   sample.set_elapsed_s(second);
   v1::NodeFigures* node = sample.add_nodes();
   node->set_node("node1");
   node->set_reachable(true);
+  node->set_clock_s(clock_s);
   node->set_cpu_seconds_total(cpu_s);
   node->set_accepted_total(second + 10);
   return sample;
@@ -124,17 +127,17 @@ v1::AgentSample NodeSample(uint32_t second, double cpu_s) {
 TEST(Strain, NodeIsSaturatedWhenTheCoresOfItsProcessesAreFull) {
   Strain strain;
   strain.nodes["node1"].processes = 2;
-  v1::AgentSample first = NodeSample(0, 11);
-  v1::AgentSample with_before = NodeSample(0, 10.5);
-  with_before.mutable_nodes(0)->set_accepted_total(3);
-  *with_before.add_nodes() = first.nodes(0);
-  strain.Add("b", with_before, true);
-  strain.Add("b", NodeSample(1, 12.95), true);
-  strain.Add("b", NodeSample(2, 14.0), true);
-  v1::AgentSample silent = NodeSample(3, 0);
+  v1::AgentSample first = NodeSample(0, 100, 11);
+  *first.add_nodes_before() = first.nodes(0);
+  first.mutable_nodes_before(0)->set_accepted_total(3);
+  first.mutable_nodes_before(0)->set_clock_s(97);
+  strain.Add("b", first, true);
+  strain.Add("b", NodeSample(1, 101, 12.95), true);
+  strain.Add("b", NodeSample(2, 102, 14.0), true);
+  v1::AgentSample silent = NodeSample(3, 103, 0);
   silent.mutable_nodes(0)->set_reachable(false);
   strain.Add("b", silent, true);
-  strain.Add("b", NodeSample(4, 17.9), true);
+  strain.Add("b", NodeSample(4, 104, 17.9), true);
   const NodeLoad& node = strain.nodes["node1"];
   EXPECT_EQ(node.seconds, 3u);
   EXPECT_EQ(node.saturated, 2u) << "1.95 in second 1, 1.95 a second in 3 and 4";
@@ -143,6 +146,25 @@ TEST(Strain, NodeIsSaturatedWhenTheCoresOfItsProcessesAreFull) {
   EXPECT_EQ(node.before->accepted_total(), 3u);
   EXPECT_EQ(node.after->accepted_total(), 14u);
   EXPECT_TRUE(strain.hosts["b"].has_nodes);
+}
+
+TEST(Strain, NodesCoresAreByItsOwnClockWheneverItWasAsked) {
+  Strain strain;
+  NodeLoad& node = strain.nodes["node1"];
+  node.processes = 2;
+  strain.Add("b", NodeSample(0, 100.0, 10), true);
+  strain.Add("b", NodeSample(1, 101.5, 13), true);  // it answered half a second late
+  EXPECT_DOUBLE_EQ(node.cores_most, 2.0) << "not three of two cores";
+  strain.Add("b", NodeSample(2, 102.0, 13.9), true);
+  EXPECT_EQ(node.saturated, 1u) << "0.9 s in half a second";
+  strain.Add("b", NodeSample(3, 103.0, 1.0), true);
+  EXPECT_EQ(node.seconds, 2u) << "it was started again";
+  v1::AgentSample without = NodeSample(4, 0, 99);
+  without.mutable_nodes(0)->clear_clock_s();
+  strain.Add("b", without, true);
+  strain.Add("b", NodeSample(5, 105.0, 100), true);
+  EXPECT_EQ(node.seconds, 2u) << "over what time nobody knows";
+  EXPECT_DOUBLE_EQ(node.cores_most, 2.0);
 }
 
 TEST(Strain, ProcessesAreKnownOfLoadstarsOwnNodesOnly) {
