@@ -256,10 +256,9 @@ void JudgeHost(const RunFacts& facts, const std::string& agent, const HostLoad& 
   if (Lasted(host.softirq_bound, host.seconds)) {
     findings->Add(
         ContentionShows(facts.run) ? "softirq-bound" : "softirq-core",
-        absl::StrCat("one core was full", OnHost(agent), " and interrupts took ",
-                     Percent(Share(figures.cpu_softirq_ns(), figures.cpu_ns()) * figures.cores()),
-                     " of a core, while others had room, in ", Percent(Share(host.softirq_bound, host.seconds)),
-                     " of the seconds; ", LagWords(facts.run)));
+        absl::StrCat("in ", Percent(Share(host.softirq_bound, host.seconds)), " of the seconds one core was full",
+                     OnHost(agent), " and interrupts took ", Percent(host.softirq_bound_cores / host.softirq_bound),
+                     " of a core, while others had room; ", LagWords(facts.run)));
   }
 }
 

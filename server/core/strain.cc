@@ -49,6 +49,7 @@ void AddHost(const v1::HostFigures& host, bool under_load, HostLoad* load) {
   if (host.busiest_core_ratio() >= kFullCore && softirq_cores >= kSoftirqOfACore &&
       Share(host.cpu_busy_ns(), host.cpu_ns()) < kRoomElsewhere) {
     ++load->softirq_bound;
+    load->softirq_bound_cores += softirq_cores;
   }
 }
 

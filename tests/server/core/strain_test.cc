@@ -98,6 +98,7 @@ TEST(Strain, CoreThatInterruptsFillIsSeenWhereOthersHaveRoom) {
   const HostLoad& host = strain.hosts["a"];
   EXPECT_EQ(host.seconds, 4u);
   EXPECT_EQ(host.softirq_bound, 1u);
+  EXPECT_DOUBLE_EQ(host.softirq_bound_cores, 0.9) << "of that second alone";
   EXPECT_EQ(host.stolen, 0u);
   EXPECT_EQ(host.memory_before_bytes, 1'500u) << "ahead of the load, not at the end of its first second";
   EXPECT_EQ(host.memory_least_bytes, 400u);

@@ -402,6 +402,7 @@ TEST(Verdict, WhatTheKernelCountedIsJudgedByWhatItDidToTheRun) {
       {"softirq-bound ", "", v1::VERDICT_KIND_NOT_TRUSTWORTHY,
        [&](HostLoad* host, v1::Run* run) {
          host->softirq_bound = 4;
+         host->softirq_bound_cores = 3.2;
          late(run);
        }},
       {"", "softirq-core ", v1::VERDICT_KIND_PASSED, [](HostLoad* host, v1::Run*) { host->softirq_bound = 4; }},
@@ -434,6 +435,24 @@ TEST(Verdict, WhatTheKernelCountedIsJudgedByWhatItDidToTheRun) {
     EXPECT_EQ(NotesOf(run, strain), row.note) << row.code;
     EXPECT_EQ(Of(run, strain).kind(), row.kind) << row.code << row.note;
   }
+}
+
+TEST(Verdict, InterruptsThatBindACoreAreToldOfTheSecondsInWhichTheyDid) {
+  v1::Run run = NodeRun();
+  Strain strain;
+  HostLoad& host = strain.hosts["a"];
+  host.seconds = 10;
+  host.softirq_bound = 4;
+  host.softirq_bound_cores = 3.2;
+  host.figures.set_cores(4);
+  host.figures.set_cpu_ns(40'000);
+  host.figures.set_cpu_softirq_ns(3'500);  // 35 % of a core on average, which would bind none
+  const Judgement judgement = Judge({run, strain, 0, 10});
+  ASSERT_EQ(judgement.notes.size(), 1u);
+  EXPECT_TRUE(absl::StrContains(judgement.notes[0].message(),
+                                "in 40 % of the seconds one core was full on the host of agent a and interrupts took "
+                                "80 % of a core"))
+      << judgement.notes[0].message();
 }
 
 TEST(Verdict, TargetOnLoopbackIsOnTheWorkersHost) {
