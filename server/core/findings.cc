@@ -65,40 +65,61 @@ Afflicted CountWorkers(const Strain& strain, uint32_t WorkerLoad::*state) {
   return result;
 }
 
-// The rate at which the workers' cores would be just full, projected from what they sent while they were. Bounded by
-// what the whole run sent: a second in which a backlog is worked off sends more than can be kept up.
-std::optional<double> SustainableRate(const RunFacts& facts, double cpu_share) {
-  const Strain& strain = facts.strain;
-  if (strain.saturated_requests == 0 || strain.saturated_worker_ns == 0 || cpu_share <= 0) return std::nullopt;
-  const double each =
-      static_cast<double>(strain.saturated_requests) / (static_cast<double>(strain.saturated_worker_ns) / 1e9);
-  const double sent = static_cast<double>(facts.run.totals().counters().requests_sent());
-  const double overall = sent / std::max<uint32_t>(facts.run.recorded_s(), 1);
-  const double reached = std::min(each * static_cast<double>(strain.workers.size()), overall);
-  return reached * kFullCore / std::max(cpu_share, kFullCore);
+// Whether the result shows what answers waited for their worker.
+bool AnswersWaited(const v1::Run& run, double wait_us) {
+  return run.service_time().count() > 0 && wait_us > kAnswersWaitUs &&
+         wait_us > kAnswersWaitOfServiceTime * static_cast<double>(run.service_time().p99_us());
+}
+
+// The rate at which the workers' cores would be just full, projected from what they sent while they were. No more than
+// became due in the same seconds: where a backlog is worked off more is sent than can be kept up.
+std::optional<double> SustainableRate(const Strain& strain, double cpu_share) {
+  const uint64_t kept_up = std::min(strain.saturated_sent, strain.saturated_due);
+  if (kept_up == 0 || strain.saturated_worker_ns == 0 || cpu_share <= 0) return std::nullopt;
+  const double each = static_cast<double>(kept_up) / (static_cast<double>(strain.saturated_worker_ns) / 1e9);
+  return each * static_cast<double>(strain.workers.size()) * kFullCore / std::max(cpu_share, kFullCore);
 }
 
 void JudgeSaturation(const RunFacts& facts, Findings* findings) {
   const Afflicted saturated = CountWorkers(facts.strain, &WorkerLoad::saturated);
-  if (saturated.count == 0 || (LagUs(facts.run) <= kSaturatedLagUs && !DroppedMany(facts.run))) return;
+  if (saturated.count == 0) return;
   uint64_t cpu_ns = 0;
   uint64_t interval_ns = 0;
+  uint64_t turns = 0;
   for (const auto& [index, load] : facts.strain.workers) {
     cpu_ns += load.saturated_cpu_ns;
     interval_ns += load.saturated_ns;
+    turns += load.saturated_turns;
   }
+  // A full core goes from turn to turn: answers wait for the rest of the turn in which they come, and in the next one
+  // for those before them, together a turn on average.
+  const double wait_us = Share(cpu_ns, turns) / 1000;
+  const bool late = LagUs(facts.run) > kSaturatedLagUs || DroppedMany(facts.run);
+  const bool answers_waited = AnswersWaited(facts.run, wait_us);
   const double cpu = Share(cpu_ns, interval_ns);
+  std::string message = absl::StrCat(saturated.count, " of ", Counted(facts.strain.workers.size(), "worker"),
+                                     " saturated: ", Percent(cpu), " of its core", saturated.count == 1 ? "" : "s",
+                                     ", the worst in ", Percent(saturated.worst), " of its seconds");
+  if (turns > 0 && facts.run.service_time().count() > 0) {
+    absl::StrAppendFormat(&message,
+                          ", answers waited about %.3f ms for their worker, the p99 of service time is %.3f ms",
+                          wait_us / 1000, Ms(facts.run.service_time().p99_us()));
+  }
+  absl::StrAppend(&message, ", and ", LagWords(facts.run));
+  if (!late && !answers_waited) {
+    findings->Add("workers-saturated", message);
+    return;
+  }
   std::string remedy;
-  const std::optional<double> rate = SustainableRate(facts, cpu);
-  if (rate && facts.run.test().load().requests().model() == v1::REQUEST_MODEL_OPEN) {
+  const bool open = facts.run.test().load().requests().model() == v1::REQUEST_MODEL_OPEN;
+  const std::optional<double> rate = SustainableRate(facts.strain, cpu);
+  if (open && rate) {
     remedy = absl::StrCat("start more workers (on cores that are free), or lower the rate below about ",
                           RateWords(*rate), ", which is projected from what was sent in the saturated seconds");
+  } else if (!open) {
+    remedy = "start more workers (on cores that are free), or use fewer connections or a longer think time";
   }
-  findings->Add("generator-saturated",
-                absl::StrCat(saturated.count, " of ", Counted(facts.strain.workers.size(), "worker"),
-                             " saturated: ", Percent(cpu), " of its core", saturated.count == 1 ? "" : "s",
-                             ", the worst in ", Percent(saturated.worst), " of its seconds, and ", LagWords(facts.run)),
-                remedy);
+  findings->Add("generator-saturated", message, remedy);
 }
 
 void JudgeStarvation(const RunFacts& facts, Findings* findings) {
@@ -114,10 +135,9 @@ void JudgeStarvation(const RunFacts& facts, Findings* findings) {
   }
   // What the answers of a turn waited for their worker.
   const double wait_us = Share(wait_ns, turns) / 1000;
-  const bool answers_waited = wait_us > kContendedTurnUs &&
-                              wait_us > kContendedLagOfLatency * static_cast<double>(facts.run.service_time().p99_us());
   const bool kept_up = CountWorkers(facts.strain, &WorkerLoad::crowded).count == 0;
-  const bool shows = ContentionShows(facts.run) || answers_waited || (DroppedMany(facts.run) && !kept_up);
+  const bool shows =
+      ContentionShows(facts.run) || AnswersWaited(facts.run, wait_us) || (DroppedMany(facts.run) && !kept_up);
   findings->Add(shows ? "host-contended" : "workers-starved",
                 absl::StrCat(starved.count, " of ", Counted(facts.strain.workers.size(), "worker"),
                              " waited for a core while ready to run, for ", Percent(Share(wait_ns, interval_ns)),

@@ -26,6 +26,7 @@ void AddWorker(const v1::WorkerUsage& usage, WorkerLoad* load) {
     ++load->saturated;
     load->saturated_cpu_ns += usage.cpu_ns();
     load->saturated_ns += interval;
+    load->saturated_turns += usage.loop_turns();
   }
   if (usage.has_core_wait_ns() && Share(usage.core_wait_ns(), interval) > kStarvedWait) {
     ++load->starved;
@@ -92,7 +93,8 @@ void Strain::Add(const std::string& agent, const v1::AgentSample& sample, bool u
     worker_ns += usage.interval_ns();
   }
   if (saturated) {
-    saturated_requests += sample.figures().counters().requests_sent();
+    saturated_sent += sample.figures().counters().requests_sent();
+    saturated_due += sample.figures().counters().requests_due();
     saturated_worker_ns += worker_ns;
   }
   if (sample.has_memory_unused_before_bytes()) {

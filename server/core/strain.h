@@ -38,6 +38,7 @@ struct WorkerLoad {
   // how many turns.
   uint64_t saturated_cpu_ns = 0;
   uint64_t saturated_ns = 0;
+  uint64_t saturated_turns = 0;
   uint64_t starved_wait_ns = 0;
   uint64_t starved_ns = 0;
   uint64_t starved_turns = 0;
@@ -73,8 +74,10 @@ struct Strain {
   std::map<uint32_t, WorkerLoad> workers;  // by index in the run
   std::map<std::string, HostLoad> hosts;   // by agent
   std::map<std::string, NodeLoad> nodes;   // by name
-  // Requests sent in seconds in which a worker of the agent was saturated, and the time of its workers in them.
-  uint64_t saturated_requests = 0;
+  // Requests sent, and those that became due, in seconds in which a worker of the agent was saturated, and the time of
+  // its workers in them.
+  uint64_t saturated_sent = 0;
+  uint64_t saturated_due = 0;
   uint64_t saturated_worker_ns = 0;
 
   // One second of one agent; `under_load`: the profile is not over yet. Seconds of an agent come in order.

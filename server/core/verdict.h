@@ -88,6 +88,8 @@ inline constexpr Rule kRules[] = {
     // Notes.
     {"ledger-target", v1::VERDICT_KIND_PASSED, v1::SIDE_TARGET,
      "look for other clients of the target, requests that were under way when a connection ended, and proxies between"},
+    {"workers-saturated", v1::VERDICT_KIND_PASSED, v1::SIDE_GENERATOR,
+     "use more workers, cores or agents to ask for more"},
     {"workers-starved", v1::VERDICT_KIND_PASSED, v1::SIDE_HOST, "give the workers cores of their own"},
     {"cores-stolen", v1::VERDICT_KIND_PASSED, v1::SIDE_HOST, ""},
     {"softirq-core", v1::VERDICT_KIND_PASSED, v1::SIDE_HOST, ""},
@@ -110,21 +112,24 @@ inline constexpr uint64_t kScheduleLagFloorUs = 10'000;
 // fewer it is a moment (of a ramp, say) that percentiles of the run show when it matters.
 inline constexpr double kShareOfSeconds = 0.1;
 // Saturation: a worker's core was full in more than a tenth of its seconds of load, and requests were late by it: p99
-// of the lag above 1 ms. A busy core that is never late has shaped nothing. Lag does not see all of it: where every
-// connection is busy, requests wait for answers that wait for their worker. So a full core is to blame as well when
-// more than kDroppedShare of the requests were never sent.
+// of the lag above 1 ms. Lag does not see all of it (below), so a full core is to blame as well when more than
+// kDroppedShare of the requests were never sent, or when what answers waited for it shows. In the closed model a core
+// is full whenever the target is not the limit: where none of this shows that is no more than a note.
 inline constexpr uint64_t kSaturatedLagUs = 1'000;
 // Cores that others took (programs, the hypervisor, interrupts): the workers were late by more than 5 ms at p99, and by
 // more than a quarter of what latency shows. Lag is part of the latency (it counts from the intended time), so below
 // that at least three quarters of the tail are the target's; and a target and its workers that share few cores always
 // wait for one another a little: 100,000 connections with four nodes on two cores were late by 1.8 ms of 4.4 ms and
-// are worth their figures, compilers beside a small run made it 6 ms of 10. What lag does not see (above; and all of
-// the closed model) shows in what the answers of each turn of a starved worker waited for it on average: more than
-// 1 ms, and more than a quarter of p99 of service time. And when requests were never sent while it did not idle: one
-// that idles keeps up with its answers.
+// are worth their figures, compilers beside a small run made it 6 ms of 10. What lag does not see (below) shows in what
+// answers waited. And when requests were never sent while it did not idle: one that idles keeps up with its answers.
 inline constexpr uint64_t kContendedLagUs = 5'000;
-inline constexpr double kContendedTurnUs = 1'000;
 inline constexpr double kContendedLagOfLatency = 0.25;
+// Answers that wait for their worker: where every connection is busy, and in all of the closed model, requests wait for
+// answers and lag does not see why those are late. What they waited on average is known: in a starved worker what each
+// of its turns waited for a core, in a saturated one a turn. The result shows it when that is more than 1 ms and more
+// than a quarter of p99 of service time.
+inline constexpr double kAnswersWaitUs = 1'000;
+inline constexpr double kAnswersWaitOfServiceTime = 0.25;
 // A worker closed a second this much late: it stood still. The stall has shaped the result when p99.9 of schedule lag
 // is above 10 ms and above half of p99.9 of latency: p99 of a long run does not show some seconds.
 inline constexpr uint64_t kStallNs = 500'000'000;

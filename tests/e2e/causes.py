@@ -100,6 +100,22 @@ def saturated_worker():
         return finish(loadstar, run_id)
 
 
+def saturated_closed_loop():
+    """One worker, on one core, asks for all there is in the closed model, with many requests in flight: its answers wait for
+    it. The target, on another core, only echoes."""
+    with started() as loadstar:
+        loadstar.deploy()
+        mine, theirs = cores()
+        pin(loadstar.node_processes(), theirs)
+        prefer(loadstar.node_processes())
+        run_id = loadstar.start_test(document(
+            loadstar, connections=200, hold="5s", requests="requests: {model: closed, timeout: 5s, pipeline: 512}"))
+        worker = harness.wait_for(loadstar.workers, 10, "the worker")
+        pin(worker, mine)
+        prefer(worker)
+        return finish(loadstar, run_id)
+
+
 def stalled_worker():
     """The worker is stopped for two seconds of eight."""
     with started() as loadstar:
@@ -269,6 +285,7 @@ PASSED, FAILED, NOT_TRUSTWORTHY = "PASSED", "FAILED", "NOT_TRUSTWORTHY"
 CAUSES = (
     (nothing_wrong, PASSED, None),
     (saturated_worker, NOT_TRUSTWORTHY, "generator-saturated"),
+    (saturated_closed_loop, NOT_TRUSTWORTHY, "generator-saturated"),
     (stalled_worker, NOT_TRUSTWORTHY, "worker-stalled"),
     (stalled_agent, PASSED, "agent-stalled"),
     (no_descriptors, NOT_TRUSTWORTHY, "no-descriptors"),

@@ -16,10 +16,11 @@ struct Usage {
   uint64_t wait_ms = 0;
 };
 
-v1::AgentSample SampleOf(uint32_t second, std::initializer_list<Usage> usages, uint64_t sent = 0) {
+v1::AgentSample SampleOf(uint32_t second, std::initializer_list<Usage> usages, uint64_t sent = 0, uint64_t due = 0) {
   v1::AgentSample sample;
   sample.set_elapsed_s(second);
   sample.mutable_figures()->mutable_counters()->set_requests_sent(sent);
+  sample.mutable_figures()->mutable_counters()->set_requests_due(due);
   for (const Usage& each : usages) {
     v1::WorkerUsage* usage = sample.add_workers();
     usage->set_worker_index(each.worker);
@@ -34,11 +35,12 @@ v1::AgentSample SampleOf(uint32_t second, std::initializer_list<Usage> usages, u
 
 TEST(Strain, CpuAndWaitsAreSharesOfTheIntervalThatTheWorkerMeasured) {
   Strain strain;
-  strain.Add("a", SampleOf(0, {{0, 960, 1000, 0}, {1, 960, 1020, 110}}, 500), true);
-  strain.Add("a", SampleOf(1, {{0, 940, 1000, 90}, {1, 100, 1000, 100}}, 700), true);
+  strain.Add("a", SampleOf(0, {{0, 960, 1000, 0}, {1, 960, 1020, 110}}, 500, 450), true);
+  strain.Add("a", SampleOf(1, {{0, 940, 1000, 90}, {1, 100, 1000, 100}}, 700, 800), true);
   EXPECT_EQ(strain.workers[0].seconds, 2u);
   EXPECT_EQ(strain.workers[0].saturated, 1u);
   EXPECT_EQ(strain.workers[0].saturated_cpu_ns, 960 * kMs);
+  EXPECT_EQ(strain.workers[0].saturated_turns, 10u);
   EXPECT_EQ(strain.workers[0].starved, 0u);
   EXPECT_EQ(strain.workers[1].saturated, 0u) << "94 % of 1.02 s";
   EXPECT_EQ(strain.workers[1].starved, 1u);
@@ -50,7 +52,8 @@ TEST(Strain, CpuAndWaitsAreSharesOfTheIntervalThatTheWorkerMeasured) {
   EXPECT_EQ(strain.workers[1].crowded, 1u);
   EXPECT_EQ(strain.workers[1].loop_turns, 30u);
   EXPECT_EQ(strain.workers[1].queue_overflows, 3u);
-  EXPECT_EQ(strain.saturated_requests, 500u);
+  EXPECT_EQ(strain.saturated_sent, 500u);
+  EXPECT_EQ(strain.saturated_due, 450u);
   EXPECT_EQ(strain.saturated_worker_ns, 2'020 * kMs);
 }
 

@@ -26,6 +26,8 @@ v1::Run CleanRun() {
   c->set_requests_answered(1000);
   run.mutable_latency()->set_count(1000);
   run.mutable_latency()->set_p99_us(5'000);
+  run.mutable_service_time()->set_count(1000);
+  run.mutable_service_time()->set_p99_us(5'000);
   run.mutable_schedule_lag()->set_count(1000);
   run.mutable_schedule_lag()->set_p99_us(100);
   return run;
@@ -202,6 +204,7 @@ TEST(Verdict, BusyWorkerIsOnlySaidToBeSaturatedWhenItWasLate) {
   strain.workers[1] = {.seconds = 10};
   v1::Run run = CleanRun();
   EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED);
+  EXPECT_EQ(NotesOf(run, strain), "workers-saturated ") << "it does not pass unseen";
   run.mutable_schedule_lag()->set_p99_us(2'000);
   const v1::Verdict verdict = Of(run, strain);
   ASSERT_EQ(verdict.reasons_size(), 1);
@@ -211,6 +214,45 @@ TEST(Verdict, BusyWorkerIsOnlySaidToBeSaturatedWhenItWasLate) {
   EXPECT_TRUE(absl::StrContains(verdict.reasons(0).message(), "97 % of its core")) << verdict.ShortDebugString();
   strain.workers[0].saturated = 1;
   EXPECT_EQ(Of(run, strain).kind(), v1::VERDICT_KIND_PASSED) << "a moment is not the run";
+  EXPECT_EQ(NotesOf(run, strain), "");
+}
+
+TEST(Verdict, SaturatedWorkerOfAClosedLoopIsToBlameWhenItsTurnsAreWhatTheResultShows) {
+  v1::Run run = CleanRun();
+  run.mutable_test()->mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_CLOSED);
+  // It asks for all that one core can: 250 turns of 4 ms each second.
+  Strain strain;
+  strain.workers[0] = {.seconds = 10,
+                       .saturated = 10,
+                       .saturated_cpu_ns = 10'000'000'000,
+                       .saturated_ns = 10'000'000'000,
+                       .saturated_turns = 2'500};
+  run.mutable_service_time()->set_p99_us(17'000);
+  EXPECT_EQ(CodesOf(run, strain), "") << "three quarters of the tail are the target's";
+  EXPECT_EQ(NotesOf(run, strain), "workers-saturated ");
+  run.mutable_service_time()->set_p99_us(15'000);
+  EXPECT_EQ(CodesOf(run, strain), "generator-saturated ");
+  EXPECT_EQ(NotesOf(run, strain), "");
+  const v1::Reason reason = Of(run, strain).reasons(0);
+  EXPECT_TRUE(absl::StrContains(reason.message(),
+                                "answers waited about 4.000 ms for their worker, the p99 of service "
+                                "time is 15.000 ms"))
+      << reason.message();
+  EXPECT_TRUE(absl::StrContains(reason.remedy(), "fewer connections")) << reason.remedy();
+  // A probe of what a core can do: turns of 0.8 ms, which are most of a service time that hardly matters.
+  strain.workers[0].saturated_turns = 12'500;
+  run.mutable_service_time()->set_p99_us(1'000);
+  EXPECT_EQ(CodesOf(run, strain), "");
+  EXPECT_EQ(NotesOf(run, strain), "workers-saturated ");
+  // Connections that are only held wait for no answer.
+  strain.workers[0].saturated_turns = 2'500;
+  run.clear_service_time();
+  EXPECT_EQ(CodesOf(run, strain), "");
+  // The open model too, with every connection busy: there is no lag then.
+  run.mutable_test()->mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_OPEN);
+  run.mutable_service_time()->set_count(1000);
+  run.mutable_service_time()->set_p99_us(15'000);
+  EXPECT_EQ(CodesOf(run, strain), "generator-saturated ");
 }
 
 TEST(Verdict, SaturatedWorkersSayWhichRateWouldDo) {
@@ -218,7 +260,8 @@ TEST(Verdict, SaturatedWorkersSayWhichRateWouldDo) {
   Strain strain;
   strain.workers[0] = {.seconds = 10, .saturated = 5, .saturated_cpu_ns = 5'000'000'000, .saturated_ns = 5'000'000'000};
   strain.workers[1] = {.seconds = 10, .saturated = 5, .saturated_cpu_ns = 4'800'000'000, .saturated_ns = 5'000'000'000};
-  strain.saturated_requests = 620'000;
+  strain.saturated_sent = 620'000;
+  strain.saturated_due = 700'000;
   strain.saturated_worker_ns = 10'000'000'000;
   v1::Run run = CleanRun();
   run.mutable_schedule_lag()->set_p99_us(4'000);
@@ -230,7 +273,11 @@ TEST(Verdict, SaturatedWorkersSayWhichRateWouldDo) {
   // 124,000/s at 98 %: 120,204/s at 95 %.
   EXPECT_TRUE(absl::StrContains(Of(run, strain).reasons(0).remedy(), "below about 120k/s"))
       << Of(run, strain).reasons(0).remedy();
-  run.set_recorded_s(13);  // a backlog was worked off in those seconds: 100,000/s in all
+  run.set_recorded_s(100);  // of a long ramp: 13,000/s in all, but it kept up with more
+  EXPECT_TRUE(absl::StrContains(Of(run, strain).reasons(0).remedy(), "below about 120k/s"))
+      << Of(run, strain).reasons(0).remedy();
+  run.set_recorded_s(10);
+  strain.saturated_due = 500'000;  // a backlog was worked off in those seconds
   EXPECT_TRUE(absl::StrContains(Of(run, strain).reasons(0).remedy(), "below about 97k/s"))
       << Of(run, strain).reasons(0).remedy();
   run.mutable_test()->mutable_load()->mutable_requests()->set_model(v1::REQUEST_MODEL_CLOSED);
