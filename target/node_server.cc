@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -46,6 +47,8 @@ NodeServer::NodeServer(net::Loop* loop, ProcessCells* cells, const FaultCells* f
 
 absl::Status NodeServer::ApplyFaults() {
   delay_ns_ = faults_->delay_ns.load();
+  delays_.SetRows(faults_->Delays());
+  dealt_ = cells_->requests.Get();
   request_faults_.error.SetRatio(faults_->error_ratio.load());
   request_faults_.close.SetRatio(faults_->close_ratio.load());
   const bool refuse = faults_->refuse.load();
@@ -235,17 +238,31 @@ void NodeServer::ResumeHttp(net::SocketId id) {
   }
 }
 
+// The longest of the delays of the requests that were counted since the last time: their answers leave together.
+int64_t NodeServer::DealDelay() {
+  int64_t longest_ns = 0;
+  for (const uint64_t requests = cells_->requests.Get(); dealt_ < requests; ++dealt_) {
+    longest_ns = std::max(longest_ns, delays_.Deal_ns());
+  }
+  return longest_ns;
+}
+
 void NodeServer::Deliver(net::SocketId id) {
+  const int64_t delay_ns = delays_.idle() ? delay_ns_ : DealDelay();
   if (answers_.empty()) {
     return;
   }
-  if (delay_ns_ == 0 && !delayed_.Holds(id)) {
+  if (delay_ns == 0 && !delayed_.Holds(id)) {
     if (!SendNow(id, answers_)) {
       return;
     }
-  } else if (!delayed_.Push(id, loop_->now_ns() + delay_ns_, answers_)) {
-    Overload(id);
-    return;
+  } else {
+    // A fresh reading: the request may have come after the turn's, and would be held back too short.
+    const int64_t due_ns = net::Loop::ReadClock() + delay_ns;
+    if (!delayed_.Push(id, due_ns, answers_)) {
+      Overload(id);
+      return;
+    }
   }
   UpdateReading(id);
 }

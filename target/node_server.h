@@ -84,6 +84,7 @@ class NodeServer final : public net::SocketHandler {
   // The connection may be read again: requests that have waited for it are served.
   void ResumeHttp(net::SocketId id);
   void Deliver(net::SocketId id);
+  int64_t DealDelay();
   bool SendNow(net::SocketId id, std::string_view bytes);
   bool IsBehind(net::SocketId id) const;
   void UpdateReading(net::SocketId id);
@@ -99,6 +100,8 @@ class NodeServer final : public net::SocketHandler {
   RequestFaults request_faults_;
   Http http_;
   int64_t delay_ns_ = 0;
+  DelayDice delays_;
+  uint64_t dealt_ = 0;  // requests, as the cells count them, that have had their delay from it
   net::SocketId listener_ = net::kNoSocket;
   std::vector<Connection> connections_;  // by socket id
   DelayedAnswers delayed_;

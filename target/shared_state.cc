@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <new>
 #include <utility>
 
@@ -16,28 +17,48 @@ namespace {
 
 constexpr double kNanosecondsPerMillisecond = 1e6;
 
+int64_t ToNs(double ms) { return std::llround(ms * kNanosecondsPerMillisecond); }
+
 void* Map(int fd, size_t size) { return mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0); }
 
 }  // namespace
 
 void FaultCells::Apply(const FaultSettings& settings, int64_t now_ns) {
-  delay_ns.store(static_cast<int64_t>(settings.delay_ms * kNanosecondsPerMillisecond));
+  delay_ns.store(ToNs(settings.delay_ms));
+  for (size_t i = 0; i < delays.size(); ++i) {
+    const DelayShare delay = i < settings.delays.size() ? settings.delays[i] : DelayShare();
+    delays[i].delay_ns.store(ToNs(delay.ms));
+    delays[i].share.store(std::llround(delay.share * static_cast<double>(kWhole)));
+  }
   error_ratio.store(settings.error_ratio);
   close_ratio.store(settings.close_ratio);
   refuse.store(settings.refuse);
-  stall_until_ns.store(
-      settings.stall_ms > 0 ? now_ns + static_cast<int64_t>(settings.stall_ms * kNanosecondsPerMillisecond) : 0);
+  stall_until_ns.store(settings.stall_ms > 0 ? now_ns + ToNs(settings.stall_ms) : 0);
 }
 
 FaultSettings FaultCells::Read(int64_t now_ns) const {
   FaultSettings settings;
   settings.delay_ms = static_cast<double>(delay_ns.load()) / kNanosecondsPerMillisecond;
+  for (const DelayDice::Row& row : Delays()) {
+    settings.delays.push_back({.ms = static_cast<double>(row.delay_ns) / kNanosecondsPerMillisecond,
+                               .share = static_cast<double>(row.share) / static_cast<double>(kWhole)});
+  }
   settings.stall_ms =
       static_cast<double>(std::max<int64_t>(stall_until_ns.load() - now_ns, 0)) / kNanosecondsPerMillisecond;
   settings.error_ratio = error_ratio.load();
   settings.close_ratio = close_ratio.load();
   settings.refuse = refuse.load();
   return settings;
+}
+
+std::vector<DelayDice::Row> FaultCells::Delays() const {
+  std::vector<DelayDice::Row> rows;
+  for (const DelayCell& cell : delays) {
+    const DelayDice::Row row{.delay_ns = cell.delay_ns.load(), .share = cell.share.load()};
+    if (row.share == 0) break;
+    rows.push_back(row);
+  }
+  return rows;
 }
 
 absl::StatusOr<SharedState> SharedState::Create(uint32_t processes) {

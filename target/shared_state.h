@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "lib/os/fd.h"
@@ -69,7 +70,13 @@ struct alignas(64) ProcessCells {
 
 // The faults that are on. Written by the parent field by field, then announced to the serving processes.
 struct FaultCells {
+  struct DelayCell {
+    std::atomic<int64_t> delay_ns{0};
+    std::atomic<int64_t> share{0};  // 0: here the distribution ends
+  };
+
   std::atomic<int64_t> delay_ns{0};
+  std::array<DelayCell, kDelaysMax> delays;
   std::atomic<int64_t> stall_until_ns{0};  // CLOCK_MONOTONIC, which all processes of a host share
   std::atomic<double> error_ratio{0};
   std::atomic<double> close_ratio{0};
@@ -78,6 +85,7 @@ struct FaultCells {
   void Apply(const FaultSettings& settings, int64_t now_ns);
   // stall_ms is what is left of it.
   FaultSettings Read(int64_t now_ns) const;
+  std::vector<DelayDice::Row> Delays() const;
 };
 
 // The memory that the parent and its serving processes share: an anonymous file that the children inherit, gone with

@@ -251,6 +251,36 @@ TEST(TargetTest, DelayHoldsAnswersBackInOrderAndClearingLetsTheNextOnesQueue) {
   EXPECT_EQ(other.ReadLine(), Pong(4));
 }
 
+// The delays are nothing and more than the test lasts, so that no clock is needed to tell them apart.
+TEST(TargetTest, DelaysHoldTheirShareOfTheRequestsBackAndNoHandshake) {
+  const auto target = Target::Start();
+  ASSERT_TRUE(target);
+  const json delays = json::parse(R"([{"ms":60000,"share":0.3},{"ms":0,"share":0.7}])");
+  target->Fault(json{{"delays", delays}}.dump());
+  EXPECT_EQ(json::parse(target->Get("/fault").body).at("delays"), delays);
+  constexpr size_t kRequests = 20;
+  const std::string handshake =
+      R"({"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}})"
+      "\n";
+  std::vector<Client> clients;
+  for (size_t i = 0; i < kRequests; ++i) {
+    clients.emplace_back(target->listen());
+    ASSERT_TRUE(clients.back().Send(handshake));
+    ASSERT_TRUE(clients.back().ReadLine());
+  }
+  const double before = target->Total("loadstar_target_bytes_sent_total");
+  for (Client& client : clients) ASSERT_TRUE(client.Send(Ping(1)));
+  ASSERT_TRUE(Eventually([&] { return target->Total("loadstar_target_requests_total") == kRequests; }));
+  // One more turn of its loop, after which all that is not held back has been sent.
+  Client last(target->listen());
+  ASSERT_TRUE(last.Send(handshake));
+  const size_t answer = last.ReadLine().value_or("").size() + 1;
+  EXPECT_TRUE(Eventually([&] {
+    return target->Total("loadstar_target_bytes_sent_total") - before ==
+           static_cast<double>(14 * (Pong(1).size() + 1) + answer);
+  }));
+}
+
 TEST(TargetTest, StallStopsServingAndTheApiStillAnswers) {
   const auto target = Target::Start({"--processes", "2"});
   ASSERT_TRUE(target);
@@ -338,6 +368,7 @@ TEST(TargetTest, BadFaultsAreRefusedWithReasonsAndChangeNothing) {
   EXPECT_EQ(refused.status, 400);
   EXPECT_EQ(json::parse(refused.body).at("errors").size(), 2U);
   EXPECT_EQ(target->Post("/fault", "no json").status, 400);
+  EXPECT_EQ(target->Post("/fault", R"({"delays":[{"ms":1,"share":0.5}]})").status, 400);
   EXPECT_EQ(json::parse(target->Get("/fault").body).at("delay_ms"), 5);
 }
 
