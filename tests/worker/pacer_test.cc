@@ -4,7 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <random>
+#include <utility>
 #include <vector>
+
+#include "agent/worker/random.h"
 
 namespace loadstar::worker {
 namespace {
@@ -125,6 +130,160 @@ TEST(TotalScheduleTest, PoissonStreamsOfWorkersDifferAndRepeat) {
   size_t longer = 0;
   for (size_t i = 1; i < a.size(); ++i) longer += a[i] - a[i - 1] > 2'000'000 ? 1 : 0;
   EXPECT_NEAR(static_cast<double>(longer) / static_cast<double>(a.size()), std::exp(-1), 0.01);
+}
+
+// --- goodness of fit ---
+
+// Both tests err on one stream of Poisson arrivals in a thousand; the seeds are fixed, so a verdict is for ever.
+constexpr double kSignificance = 0.001;
+constexpr double kSignificanceNormal = 3.0902;  // what a normal variable exceeds so often
+
+// Kolmogorov and Smirnov: the greatest distance between the distribution of these gaps, in units of their expected
+// mean, and the exponential one, against what it exceeds by chance with kSignificance.
+bool GapsAreExponential(std::vector<double> gaps) {
+  std::sort(gaps.begin(), gaps.end());
+  const auto n = static_cast<double>(gaps.size());
+  double distance = 0;
+  for (size_t i = 0; i < gaps.size(); ++i) {
+    const double expected = 1 - std::exp(-gaps[i]);
+    distance = std::max({distance, expected - static_cast<double>(i) / n, static_cast<double>(i + 1) / n - expected});
+  }
+  return distance * std::sqrt(n) < std::sqrt(-std::log(kSignificance / 2) / 2);
+}
+
+// Pearson: how often an interval has so many of the arrivals, against how often it has by Poisson's distribution.
+// Counts that are expected fewer than five times are taken together.
+bool CountsArePoisson(const std::vector<int64_t>& arrivals, double rate_per_s, int64_t interval_ns, int64_t until_ns) {
+  std::vector<size_t> counts(static_cast<size_t>(until_ns / interval_ns));
+  for (const int64_t at : arrivals) {
+    const auto interval = static_cast<size_t>(at / interval_ns);
+    if (interval < counts.size()) ++counts[interval];
+  }
+  std::vector<double> seen(1 + *std::max_element(counts.begin(), counts.end()));
+  for (const size_t count : counts) ++seen[count];
+
+  const double mean = rate_per_s * static_cast<double>(interval_ns) / 1e9;
+  const auto intervals = static_cast<double>(counts.size());
+  double statistic = 0;
+  double cells = 0;
+  const auto compare = [&](double expected, double observed) {
+    statistic += (observed - expected) * (observed - expected) / expected;
+    ++cells;
+  };
+  double expected = 0;
+  double observed = 0;
+  double expected_left = intervals;
+  double observed_left = intervals;
+  for (size_t count = 0; expected_left - expected >= 5; ++count) {
+    expected += intervals * std::exp(static_cast<double>(count) * std::log(mean) - mean -
+                                     std::lgamma(static_cast<double>(count) + 1));
+    observed += count < seen.size() ? seen[count] : 0;
+    if (expected < 5 || expected_left - expected < 5) continue;
+    compare(expected, observed);
+    expected_left -= std::exchange(expected, 0);
+    observed_left -= std::exchange(observed, 0);
+  }
+  compare(expected_left, observed_left);
+  // Wilson and Hilferty: the cube root of chi square is nearly normal.
+  const double freedom = cells - 1;
+  const double spread = 2 / (9 * freedom);
+  return statistic < freedom * std::pow(1 - spread + kSignificanceNormal * std::sqrt(spread), 3);
+}
+
+// Gaps between arrivals, the first from 0 on, in units of what they are on average.
+std::vector<double> GapsOf(const std::vector<int64_t>& arrivals, double rate_per_s) {
+  std::vector<double> gaps;
+  int64_t before = 0;
+  for (const int64_t at : arrivals)
+    gaps.push_back(static_cast<double>(at - std::exchange(before, at)) / 1e9 * rate_per_s);
+  return gaps;
+}
+
+// The first `count` requests of each connection's own schedule, as Load walks it.
+std::vector<std::vector<int64_t>> OwnSchedules(Spacing spacing, double rate_per_s, uint64_t connections, size_t count) {
+  const RateCurve curve(rate_per_s);
+  const Arrivals arrivals(spacing, 1);
+  std::vector<std::vector<int64_t>> all(connections);
+  for (uint64_t k = 0; k < connections; ++k) {
+    ArrivalCursor cursor = arrivals.First(0, PhaseOffset(k), spacing.poisson ? SplitMix(11, k).state() : 0);
+    for (; all[k].size() < count; arrivals.Next(&cursor)) all[k].push_back(curve.TimeAt(cursor.phase));
+  }
+  return all;
+}
+
+std::vector<int64_t> TogetherUntil(const std::vector<std::vector<int64_t>>& schedules, int64_t until_ns) {
+  std::vector<int64_t> all;
+  for (const std::vector<int64_t>& own : schedules) {
+    EXPECT_GE(own.back(), until_ns) << "the schedule is too short";
+    std::copy_if(own.begin(), own.end(), std::back_inserter(all), [&](int64_t at) { return at < until_ns; });
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+constexpr double kFitRate_per_s = 1000;
+constexpr int64_t kFitUntil_ns = 200 * kSecond;
+constexpr int64_t kFitInterval_ns = 10'000'000;  // ten arrivals on average
+
+std::vector<int64_t> TotalOfWorkers(Spacing spacing, uint32_t workers, uint64_t seed) {
+  std::vector<int64_t> all;
+  for (uint32_t worker = 0; worker < workers; ++worker) {
+    TotalSchedule schedule(kFitRate_per_s, spacing, worker, workers, seed);
+    const std::vector<int64_t> own = TakeAll(&schedule, kFitUntil_ns - 1);
+    all.insert(all.end(), own.begin(), own.end());
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+TEST(GoodnessOfFitTest, PoissonArrivalsOfATotalRateAreAPoissonProcessForAnyNumberOfWorkers) {
+  for (const uint32_t workers : {1U, 3U, 8U}) {
+    for (const uint64_t seed : {1U, 2U, 3U}) {
+      const std::vector<int64_t> all = TotalOfWorkers({.poisson = true}, workers, seed);
+      EXPECT_TRUE(GapsAreExponential(GapsOf(all, kFitRate_per_s))) << workers << " workers, seed " << seed;
+      EXPECT_TRUE(CountsArePoisson(all, kFitRate_per_s, kFitInterval_ns, kFitUntil_ns))
+          << workers << " workers, seed " << seed;
+    }
+  }
+}
+
+TEST(GoodnessOfFitTest, PoissonArrivalsOfEachConnectionAndOfAllTogetherAreAPoissonProcess) {
+  constexpr uint64_t kConnections = 200;
+  constexpr double kOwnRate_per_s = kFitRate_per_s / kConnections;
+  constexpr int64_t kUntil_ns = 150 * kSecond;  // 750 requests each on average: 1,000 reach beyond it
+  const auto schedules = OwnSchedules({.poisson = true}, kOwnRate_per_s, kConnections, 1000);
+  std::vector<double> gaps;
+  for (const std::vector<int64_t>& own : schedules) {
+    const std::vector<double> of_one = GapsOf(own, kOwnRate_per_s);
+    gaps.insert(gaps.end(), of_one.begin(), of_one.end());
+  }
+  EXPECT_TRUE(GapsAreExponential(gaps));
+  EXPECT_TRUE(CountsArePoisson(schedules[0], kOwnRate_per_s, kSecond / 5, kUntil_ns));
+  const std::vector<int64_t> all = TogetherUntil(schedules, kUntil_ns);
+  EXPECT_TRUE(GapsAreExponential(GapsOf(all, kFitRate_per_s)));
+  EXPECT_TRUE(CountsArePoisson(all, kFitRate_per_s, kFitInterval_ns, kUntil_ns));
+}
+
+TEST(GoodnessOfFitTest, OtherArrivalsDoNotPassForPoisson) {
+  const auto rejected = [](const std::vector<int64_t>& arrivals, double rate_per_s, const char* what) {
+    EXPECT_FALSE(GapsAreExponential(GapsOf(arrivals, rate_per_s))) << what;
+    EXPECT_FALSE(CountsArePoisson(arrivals, rate_per_s, kFitInterval_ns, kFitUntil_ns)) << what;
+  };
+  const std::vector<int64_t> constant = TotalOfWorkers({}, 3, 1);
+  rejected(constant, kFitRate_per_s, "constant");
+  rejected(TotalOfWorkers({.burst = 4}, 3, 1), kFitRate_per_s, "bursts");
+  rejected(TogetherUntil(OwnSchedules({}, kFitRate_per_s / 200, 200, 1001), kFitUntil_ns), kFitRate_per_s,
+           "constant on each connection");
+
+  // Each request anywhere in the interval that is its own: right mean, right rate, wrong process.
+  std::mt19937_64 random(1);
+  std::uniform_int_distribution<int64_t> within(0, 999'999);
+  std::vector<int64_t> jittered = constant;
+  for (int64_t& at : jittered) at += within(random);
+  rejected(jittered, kFitRate_per_s, "jittered");
+
+  // A Poisson process of a rate that is 2 % off the one that was asked for.
+  rejected(TotalOfWorkers({.poisson = true}, 3, 1), kFitRate_per_s * 1.02, "another rate");
 }
 
 TEST(PhaseOffsetTest, SpreadsConsecutiveConnectionsEvenly) {
