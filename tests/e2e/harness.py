@@ -8,6 +8,7 @@ exactly those processes are ended, whoever killed their parents. Nothing else is
 import contextlib
 import csv
 import json
+import math
 import os
 import pathlib
 import re
@@ -417,6 +418,66 @@ def fault(node, **settings):
     status, body = http(node.api_address, "POST", "/fault", json.dumps(settings).encode())
     if status != 200:
         raise AssertionError(f"POST /fault {settings}: {status} {body!r}")
+
+
+class Delays:
+    """A distribution of delays that a node deals out to its answers (POST /fault), and what is exact by it alone.
+
+    rows: (ms, share), shortest first, so that each of QUANTILES lies well within one of them."""
+
+    QUANTILES = (0.5, 0.9, 0.99, 0.999, 0.9999)
+
+    def __init__(self, *rows):
+        self.rows = rows
+
+    def set_on(self, node):
+        fault(node, delays=[{"ms": ms, "share": share} for ms, share in self.rows])
+
+    def exact_us(self, quantile):
+        shares = 0
+        for ms, share in self.rows:
+            shares += share
+            if quantile < shares:
+                return ms * 1000
+        raise ValueError(quantile)
+
+    def counted(self, histogram):
+        """Of each row: (answers that took its delay or longer but less than the next one's, the most that one of them took
+        longer, us)."""
+        ends = [ms * 1000 for ms, _ in self.rows[1:]] + [math.inf]
+        counts = []
+        for (ms, _), end in zip(self.rows, ends):
+            own = [(highest, count) for _, highest, count in buckets(histogram) if ms * 1000 <= highest < end]
+            counts.append((sum(count for _, count in own), max((highest for highest, _ in own), default=0) - ms * 1000))
+        return counts
+
+
+def buckets(histogram):
+    """Of a histogram's message, the buckets that are not empty: (lowest value, highest value, us, observations). Their layout
+    is that of lib/metrics/histogram.h."""
+    def lowest(bucket):
+        page = bucket // 1024
+        return bucket if page < 2 else (1024 + bucket % 1024) << (page - 1)
+
+    bucket = 0
+    for delta, count in zip(histogram.index_deltas, histogram.counts):
+        bucket += delta
+        yield lowest(bucket), lowest(bucket + 1) - 1, count
+
+
+def resolution_us(us):
+    """Width of the bucket in which a value counts."""
+    return 1 << max(us.bit_length() - 11, 0)
+
+
+def quantile_us(histogram, quantile):
+    """As lib/metrics reads it: the highest value of the bucket that has it."""
+    rank = max(1, math.ceil(quantile * sum(histogram.counts)))
+    for _, highest, count in buckets(histogram):
+        rank -= count
+        if rank <= 0:
+            return min(highest, histogram.max_us)
+    raise ValueError("the histogram is empty")
 
 
 def scrape(address):

@@ -1,7 +1,9 @@
 """Open model truth: a stall of the target shows in full in the latency, and not in the service time.
 
 1,000 requests/s, constant, over 50 connections for 20 s; the node stands still for 2 s in the middle. A request due t
-before the end of the stall takes t: the exact percentiles follow from the schedule alone."""
+before the end of the stall takes t: the exact percentiles follow from the schedule alone.
+
+And a node whose answers take delays of known shares: every quantile up to p99.99 is that of the delays."""
 
 import threading
 import time
@@ -10,6 +12,11 @@ import harness
 from harness import run_pb
 
 RATE, SECONDS, STALL_S = 1000, 20, 2.0
+# 131 requests are in flight on average: none of them waits for a connection.
+DELAYS = harness.Delays((50, 0.7), (250, 0.25), (600, 0.045), (1000, 0.0045), (2000, 0.0005))
+CONNECTIONS_FOR_DELAYS, PROCESSES = 400, 2
+# Each process deals each delay to its share of its requests but for less than one, at the begin of a run and at its end.
+DEALT_WITHIN = 2 * PROCESSES
 
 
 def exact_percentile(quantile, stall_s):
@@ -105,6 +112,48 @@ load:
         self.assertEqual(run.latency.p99_us, run.service_time.p99_us)
         self.assertGreater(run.latency.max_us, 1_900_000)
         self.assertIn("closed", self.loadstar.export(run.run_id).summary)
+
+    def test_known_delays_show_in_every_quantile(self):
+        node = self.loadstar.deploy(nodes=1, processes=PROCESSES, name="delaying").nodes[0]
+        DELAYS.set_on(node)
+        for attempt in range(1, 4):
+            run_id = self.loadstar.start_test(self.loadstar.test_document(f"""
+target: {{stack: delaying, protocol: tcp}}
+load:
+  connections: [{{ramp: 100ms, to: {CONNECTIONS_FOR_DELAYS}}}, {{hold: {SECONDS * 1000 - 100}ms}}]
+  requests: {{model: open, rate: {RATE}/s total}}
+"""))
+            run = self.loadstar.wait_finished(run_id, 60)
+            counted = self.check_delays_at_least(run)
+            self.assertEqual(harness.node_total(node, "requests_total"), attempt * RATE * SECONDS)
+            # What this machine holds up by as much as two delays differ counts with the longer one. Then others came between
+            # the delays, and the measurement is made again, thrice at most.
+            most_late_us = max(late_us for _, late_us in counted)
+            if most_late_us < 100_000:
+                break
+            print(f"note: this machine is busy: an answer came {most_late_us / 1e3:.0f} ms late", flush=True)
+        for (ms, share), (count, _) in zip(DELAYS.rows, counted):
+            self.assertLess(abs(count - share * RATE * SECONDS), DEALT_WITHIN, f"answers that took {ms} ms: {counted}")
+
+    def check_delays_at_least(self, run):
+        """What holds on the busiest machine: it can make answers late, never early. Returns how many took which delay."""
+        counters = self.assert_ledger(run)
+        self.assertEqual((counters.requests_due, counters.requests_answered), (RATE * SECONDS, RATE * SECONDS))
+        latency = run.totals.latency
+        measured = {quantile: harness.quantile_us(latency, quantile) for quantile in DELAYS.QUANTILES}
+        counted = DELAYS.counted(latency)
+        print("known delays: " + ", ".join(f"p{quantile * 100:g} {us / 1e3:.1f} ms (exact: {DELAYS.exact_us(quantile) / 1e3:.0f})"
+                                           for quantile, us in measured.items()) + f", answers by delay {counted}", flush=True)
+        # Both clocks are read anew, the node's before the delay and the worker's after it: no error makes it shorter. The
+        # quantile is its bucket's highest value.
+        for quantile, us in measured.items():
+            self.assertGreaterEqual(us, DELAYS.exact_us(quantile), f"p{quantile * 100:g}")
+        for quantile, name in ((0.5, "p50_us"), (0.9, "p90_us"), (0.99, "p99_us"), (0.999, "p999_us")):
+            self.assertEqual(getattr(run.latency, name), measured[quantile], "the run's own reading of its histogram")
+        for row in range(len(DELAYS.rows)):
+            due = sum(share for _, share in DELAYS.rows[row:]) * RATE * SECONDS
+            self.assertGreater(sum(count for count, _ in counted[row:]), due - DEALT_WITHIN * (len(DELAYS.rows) - row))
+        return counted
 
 
 class TruthOnEpoll(Truth):

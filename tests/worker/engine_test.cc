@@ -786,6 +786,60 @@ TEST(EngineTest, StallOfTheTargetShowsInLatencyNotInServiceTime) {
   EXPECT_LT(run.told().ScheduleLag().max_us(), 10u) << "waiting for the target is not the generator's fault";
 }
 
+// Holds the answers back by delays of known shares, in an order that mixes them evenly.
+class DelayingPeer final : public GoodPeer {
+ public:
+  static constexpr uint64_t kRequests = 200'000;
+  struct Delay {
+    int64_t delay_ns;
+    uint64_t requests;  // of kRequests
+  };
+  static constexpr Delay kDelays[] = {
+      {10 * kMs, 140'000}, {30 * kMs, 50'000}, {60 * kMs, 9'000}, {100 * kMs, 900}, {200 * kMs, 100}};
+
+  void OnBytes(SimLoop* loop, net::SocketId id, const std::string& bytes) override {
+    // The multiplier has no factor in common with kRequests, so every place is taken once.
+    delay_ns = DelayOf(requests % kRequests * 123'457 % kRequests);
+    GoodPeer::OnBytes(loop, id, bytes);
+  }
+  // Of all requests in the order of their delays.
+  static int64_t DelayOf(uint64_t place) {
+    const Delay* delay = kDelays;
+    for (; place >= delay->requests; ++delay) place -= delay->requests;
+    return delay->delay_ns;
+  }
+  // `late_us`: what an observation may be above its delay.
+  static void ExpectMeasured(const metrics::Histogram& latency, uint64_t late_us) {
+    ASSERT_EQ(latency.count(), kRequests);
+    for (const double quantile : {0.5, 0.9, 0.99, 0.999, 0.9999}) {
+      const auto rank = static_cast<uint64_t>(std::ceil(quantile * kRequests));
+      const auto exact_us = static_cast<uint64_t>(DelayOf(rank - 1)) / 1000;
+      EXPECT_GE(latency.ValueAtQuantile(quantile), exact_us) << quantile;
+      EXPECT_LE(latency.ValueAtQuantile(quantile),
+                metrics::Histogram::HighestOf(metrics::Histogram::BucketOf(exact_us + late_us)))
+          << quantile;
+    }
+  }
+};
+
+// 10,000 requests/s for 20 s, far fewer in flight than there are connections: each is sent when it is due and answered
+// when its delay is over, and the histogram has nothing else to tell.
+TEST(EngineTest, KnownDelaysOfATotalRateAreMeasuredToTheHistogramsResolution) {
+  DelayingPeer peer;
+  SimRun run(PlanBuilder().Hold(20 * kS, 1000).Open(10'000, v1::RATE_SCOPE_TOTAL).plan(), &peer);
+  run.ToTheEnd();
+  DelayingPeer::ExpectMeasured(run.told().Latency(), 0);
+}
+
+// Timers of connections are as coarse as the wheel's ticks, and that is all that may be added.
+TEST(EngineTest, KnownDelaysOfARatePerConnectionAreMeasuredToTheResolutionOfHistogramAndTimers) {
+  DelayingPeer peer;
+  SimRun run(PlanBuilder().Hold(200 * kS, 1000).Open(1, v1::RATE_SCOPE_PER_CONNECTION).plan(), &peer);
+  run.ToTheEnd();
+  constexpr uint64_t kTick_us = (1 << 17) / 1000 + 1;
+  DelayingPeer::ExpectMeasured(run.told().Latency(), kTick_us);
+}
+
 TEST(EngineTest, LatenessOfTheGeneratorShowsAsScheduleLag) {
   GoodPeer peer;
   SimRun run(PlanBuilder().Hold(5 * kS, 10).Open(100, v1::RATE_SCOPE_TOTAL).plan(), &peer);

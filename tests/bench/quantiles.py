@@ -1,0 +1,90 @@
+#!/usr/bin/python3
+"""How exactly quantiles are measured, up to p99.99: a node whose answers take delays of known shares, on both backends.
+
+usage: quantiles.py [--repetitions 5] [--backends io_uring,epoll]
+
+5,000 requests/s over 1,000 connections for 40 s, so that p99.99 rests on twenty answers; 89 requests are in flight on average,
+and none of them waits for a connection. The exact quantiles follow from the shares alone (POST /fault, `delays`).
+What is measured beyond them is the round trip, the generator's error and the histogram's resolution: a line has the quantiles
+of the same load without delays (`base_ms`), the width of the buckets that have the exact ones (`resolution_ms`) and the longest turn of the
+worker's loop (`loop_max_ms`), which bounds the error of its clock. `dealt` and `counted`: answers by delay. One line of JSON a
+measurement, then the medians. Repetitions are interleaved. Needs build/release.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
+import harness  # pylint: disable=wrong-import-position
+
+RATE, SECONDS, CONNECTIONS = 5000, 40, 1000
+DELAYS = harness.Delays((10, 0.7), (30, 0.25), (60, 0.045), (100, 0.0045), (200, 0.0005))
+
+
+def by_quantile(value_of):
+    return {f"p{quantile * 100:g}": value_of(quantile) for quantile in DELAYS.QUANTILES}
+
+
+def load(cluster):
+    run_id = cluster.start_test(cluster.test_document(f"""
+target: {{stack: nodes, protocol: tcp}}
+load:
+  connections: [{{ramp: 1s, to: {CONNECTIONS}}}, {{hold: {SECONDS - 1}s}}]
+  requests: {{model: open, rate: {RATE}/s total}}
+"""))
+    run = cluster.wait_finished(run_id, 2 * SECONDS + 60)
+    loop_max_ns = max(worker.loop_max_ns for snapshot in cluster.snapshots(run_id) for worker in snapshot.workers)
+    return run, loop_max_ns
+
+
+def measured_ms(run):
+    return by_quantile(lambda quantile: harness.quantile_us(run.totals.latency, quantile) / 1e3)
+
+
+def measure(backend):
+    with harness.Cluster() as cluster:
+        cluster.start_coordinator()
+        cluster.start_agent(flags=("--worker-backend", backend))
+        node = cluster.deploy(nodes=1).nodes[0]
+        base, _ = load(cluster)
+        DELAYS.set_on(node)
+        run, loop_max_ns = load(cluster)
+    exact = by_quantile(lambda quantile: DELAYS.exact_us(quantile) / 1e3)
+    measured = measured_ms(run)
+    requests = run.totals.counters.requests_answered
+    return {"requests": requests, "exact_ms": exact, "measured_ms": measured,
+            "difference_ms": {name: round(measured[name] - exact[name], 3) for name in exact}, "base_ms": measured_ms(base),
+            "resolution_ms": by_quantile(lambda quantile: harness.resolution_us(DELAYS.exact_us(quantile)) / 1e3),
+            "dealt": {f"{ms}ms": round(share * requests, 1) for ms, share in DELAYS.rows},
+            "counted": {f"{ms}ms": count for (ms, _), (count, _) in zip(DELAYS.rows, DELAYS.counted(run.totals.latency))},
+            "lag_p99_ms": run.schedule_lag.p99_us / 1e3, "loop_max_ms": round(loop_max_ns / 1e6, 3),
+            "verdict": harness.run_pb.VerdictKind.Name(run.verdict.kind)}
+
+
+def median(values):
+    """Of numbers, or of dictionaries of them value by value; what is neither is left out."""
+    if isinstance(values[0], dict):
+        medians = {name: median([value[name] for value in values]) for name in values[0]}
+        return {name: value for name, value in medians.items() if value is not None}
+    return statistics.median(values) if isinstance(values[0], (int, float)) else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--backends", default="io_uring,epoll")
+    options = parser.parse_args()
+    results = {backend: [] for backend in options.backends.split(",")}
+    for _ in range(options.repetitions):
+        for backend, measured in results.items():
+            measured.append(measure(backend))
+            print(json.dumps({"bench": "quantiles", "backend": backend, **measured[-1]}), flush=True)
+    for backend, measured in results.items():
+        print(json.dumps({"bench": "quantiles", "backend": backend, "median_of": len(measured), **median(measured)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
