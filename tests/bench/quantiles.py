@@ -30,7 +30,7 @@ def by_quantile(value_of):
 
 def load(cluster):
     run_id = cluster.start_test(cluster.test_document(f"""
-target: {{stack: nodes, protocol: tcp}}
+target: {{stack: nodes, protocol: http}}
 load:
   connections: [{{ramp: 1s, to: {CONNECTIONS}}}, {{hold: {SECONDS - 1}s}}]
   requests: {{model: open, rate: {RATE}/s total}}

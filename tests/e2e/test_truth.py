@@ -118,7 +118,7 @@ load:
         DELAYS.set_on(node)
         for attempt in range(1, 4):
             run_id = self.loadstar.start_test(self.loadstar.test_document(f"""
-target: {{stack: delaying, protocol: tcp}}
+target: {{stack: delaying, protocol: mcp-tcp}}
 load:
   connections: [{{ramp: 100ms, to: {CONNECTIONS_FOR_DELAYS}}}, {{hold: {SECONDS * 1000 - 100}ms}}]
   requests: {{model: open, rate: {RATE}/s total}}
