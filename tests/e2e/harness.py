@@ -465,6 +465,23 @@ def buckets(histogram):
         yield lowest(bucket), lowest(bucket + 1) - 1, count
 
 
+def merged(histograms):
+    """One message of all that they have observed."""
+    totals = {}
+    for histogram in histograms:
+        bucket = 0
+        for delta, count in zip(histogram.index_deltas, histogram.counts):
+            bucket += delta
+            totals[bucket] = totals.get(bucket, 0) + count
+    ordered = sorted(totals)
+    some = [histogram for histogram in histograms if histogram.counts]
+    return metrics_pb.Histogram(index_deltas=[bucket - before for before, bucket in zip([0, *ordered], ordered)],
+                                counts=[totals[bucket] for bucket in ordered],
+                                min_us=min(histogram.min_us for histogram in some),
+                                max_us=max(histogram.max_us for histogram in some),
+                                sum_us=sum(histogram.sum_us for histogram in some))
+
+
 def resolution_us(us):
     """Width of the bucket in which a value counts."""
     return 1 << max(us.bit_length() - 11, 0)

@@ -12,7 +12,7 @@ import harness
 from harness import run_pb
 
 RATE, SECONDS, STALL_S = 1000, 20, 2.0
-# 131 requests are in flight on average: none of them waits for a connection.
+# 131 requests are in flight on average: once the connections are there, none waits for one.
 DELAYS = harness.Delays((50, 0.7), (250, 0.25), (600, 0.045), (1000, 0.0045), (2000, 0.0005))
 CONNECTIONS_FOR_DELAYS, PROCESSES = 400, 2
 # Each process deals each delay to its share of its requests but for less than one, at the begin of a run and at its end.
