@@ -92,7 +92,7 @@ void JudgeSaturation(const RunFacts& facts, Findings* findings) {
     turns += load.saturated_turns;
   }
   // A full core goes from turn to turn: answers wait for the rest of the turn in which they come, and in the next one
-  // for those before them, together a turn on average.
+  // for those before them, together a turn on average. Those that a turn does not get to wait for more.
   const double wait_us = Share(cpu_ns, turns) / 1000;
   const bool late = LagUs(facts.run) > kSaturatedLagUs || DroppedMany(facts.run);
   const bool answers_waited = AnswersWaited(facts.run, wait_us);
@@ -101,9 +101,10 @@ void JudgeSaturation(const RunFacts& facts, Findings* findings) {
                                      " saturated: ", Percent(cpu), " of its core", saturated.count == 1 ? "" : "s",
                                      ", the worst in ", Percent(saturated.worst), " of its seconds");
   if (turns > 0 && facts.run.service_time().count() > 0) {
-    absl::StrAppendFormat(&message,
-                          ", answers waited about %.3f ms for their worker, the p99 of service time is %.3f ms",
-                          wait_us / 1000, Ms(facts.run.service_time().p99_us()));
+    absl::StrAppendFormat(
+        &message,
+        ", answers waited for a turn of its loop or more, which took %.3f ms, the p99 of service time is %.3f ms",
+        wait_us / 1000, Ms(facts.run.service_time().p99_us()));
   }
   absl::StrAppend(&message, ", and ", LagWords(facts.run));
   if (!late && !answers_waited) {

@@ -89,7 +89,7 @@ inline constexpr Rule kRules[] = {
     {"ledger-target", v1::VERDICT_KIND_PASSED, v1::SIDE_TARGET,
      "look for other clients of the target, requests that were under way when a connection ended, and proxies between"},
     {"workers-saturated", v1::VERDICT_KIND_PASSED, v1::SIDE_GENERATOR,
-     "use more workers, cores or agents to ask for more"},
+     "the figures may be the workers' own: use more of them, on cores that are free, and compare"},
     {"workers-starved", v1::VERDICT_KIND_PASSED, v1::SIDE_HOST, "give the workers cores of their own"},
     {"cores-stolen", v1::VERDICT_KIND_PASSED, v1::SIDE_HOST, ""},
     {"softirq-core", v1::VERDICT_KIND_PASSED, v1::SIDE_HOST, ""},
@@ -125,9 +125,10 @@ inline constexpr uint64_t kSaturatedLagUs = 1'000;
 inline constexpr uint64_t kContendedLagUs = 5'000;
 inline constexpr double kContendedLagOfLatency = 0.25;
 // Answers that wait for their worker: where every connection is busy, and in all of the closed model, requests wait for
-// answers and lag does not see why those are late. What they waited on average is known: in a starved worker what each
-// of its turns waited for a core, in a saturated one a turn. The result shows it when that is more than 1 ms and more
-// than a quarter of p99 of service time.
+// answers and lag does not see why those are late. What they waited at the least, on average, is known: in a starved
+// worker what each of its turns waited for a core, in a saturated one a turn. The result shows it when that is more
+// than 1 ms and more than a quarter of p99 of service time. With more in flight than a turn gets to (some thousand
+// answers) they wait for several, which nothing counts: that is why a saturated worker is noted in any case.
 inline constexpr double kAnswersWaitUs = 1'000;
 inline constexpr double kAnswersWaitOfServiceTime = 0.25;
 // A worker closed a second this much late: it stood still. The stall has shaped the result when p99.9 of schedule lag

@@ -231,12 +231,12 @@ TEST(Verdict, SaturatedWorkerOfAClosedLoopIsToBlameWhenItsTurnsAreWhatTheResultS
   EXPECT_EQ(CodesOf(run, strain), "") << "three quarters of the tail are the target's";
   EXPECT_EQ(NotesOf(run, strain), "workers-saturated ");
   run.mutable_service_time()->set_p99_us(15'000);
-  EXPECT_EQ(CodesOf(run, strain), "generator-saturated ");
+  ASSERT_EQ(CodesOf(run, strain), "generator-saturated ");
   EXPECT_EQ(NotesOf(run, strain), "");
   const v1::Reason reason = Of(run, strain).reasons(0);
   EXPECT_TRUE(absl::StrContains(reason.message(),
-                                "answers waited about 4.000 ms for their worker, the p99 of service "
-                                "time is 15.000 ms"))
+                                "answers waited for a turn of its loop or more, which took 4.000 ms, the "
+                                "p99 of service time is 15.000 ms"))
       << reason.message();
   EXPECT_TRUE(absl::StrContains(reason.remedy(), "fewer connections")) << reason.remedy();
   // A probe of what a core can do: turns of 0.8 ms, which are most of a service time that hardly matters.
