@@ -114,8 +114,12 @@ inline constexpr double kShareOfSeconds = 0.1;
 // Saturation: a worker's core was full in more than a tenth of its seconds of load, and requests were late by it: p99
 // of the lag above 1 ms. Lag does not see all of it (below), so a full core is to blame as well when more than
 // kDroppedShare of the requests were never sent, or when what answers waited for it shows. In the closed model a core
-// is full whenever the target is not the limit: where none of this shows that is no more than a note.
+// is full whenever the target is not the limit: where none of this shows that is no more than a note. A core is full,
+// too, where so much is due that the loop never waits: when its turns take less than 0.1 ms it gets to every answer at
+// once, and what was never sent without a lag waited for the target (8 us of a turn, where a turn of one that could not
+// keep up took 1 ms).
 inline constexpr uint64_t kSaturatedLagUs = 1'000;
+inline constexpr double kTurnThatKeepsUpUs = 100;
 // Cores that others took (programs, the hypervisor, interrupts): the workers were late by more than 5 ms at p99, and by
 // more than a quarter of what latency shows. Lag is part of the latency (it counts from the intended time), so below
 // that at least three quarters of the tail are the target's; and a target and its workers that share few cores always

@@ -330,6 +330,16 @@ TEST(Verdict, WorkersWithoutACoreAreToBlameWhereLagDoesNotSeeIt) {
   saturated.workers[0] = {.seconds = 10, .saturated = 4, .saturated_cpu_ns = 99, .saturated_ns = 100};
   EXPECT_EQ(CodesOf(run, saturated), "generator-saturated requests-dropped ");
   EXPECT_EQ(CodesOf(run, {}), "target-overloaded ");
+  // It looks again and again whether it may send what is due: its turns have next to nothing to do.
+  saturated.workers[0] = {.seconds = 10,
+                          .saturated = 10,
+                          .saturated_cpu_ns = 10'000'000'000,
+                          .saturated_ns = 10'000'000'000,
+                          .saturated_turns = 1'250'000};
+  EXPECT_EQ(CodesOf(run, saturated), "target-overloaded ") << "8 us a turn";
+  EXPECT_EQ(NotesOf(run, saturated), "workers-saturated ");
+  saturated.workers[0].saturated_turns = 50'000;
+  EXPECT_EQ(CodesOf(run, saturated), "generator-saturated requests-dropped ") << "0.2 ms a turn";
 }
 
 TEST(Verdict, WorkerThatStoodStillShowsInALongRunToo) {
