@@ -168,9 +168,9 @@ class Loop {
   const LoopStats& stats() const { return stats_; }
 
   // The clock reading of this turn (CLOCK_MONOTONIC, ns): taken before and after the tick and after each wait.
-  // Callbacks of one batch share it, so that what it is said to be late by has two parts: the turn before it, which is
-  // measured (WorkerUsage.loop_max_ns), and on io_uring, once the loop takes a quarter of a core,
-  // BatchWait::kLongest_ns.
+  // Callbacks of one batch share it, so that it is late by the turn before it (WorkerUsage.loop_max_ns has what
+  // callbacks and tick took of that; not what io_uring's system call did) and on io_uring, once the loop takes a
+  // quarter of a core, by BatchWait::kLongest_ns.
   int64_t now_ns() const { return now_ns_; }
   // A fresh reading, for callers that need better than the batch's.
   static int64_t ReadClock();

@@ -94,7 +94,8 @@ void JudgeSaturation(const RunFacts& facts, Findings* findings) {
   // A full core goes from turn to turn: answers wait for the rest of the turn in which they come, and in the next one
   // for those before them, together a turn on average. Those that a turn does not get to wait for more.
   const double wait_us = Share(cpu_ns, turns) / 1000;
-  const bool kept_up = turns > 0 && wait_us < kTurnThatKeepsUpUs;
+  const bool kept_up = turns > 0 && wait_us < kTurnThatKeepsUpUs &&
+                       wait_us < kAnswersWaitOfServiceTime * static_cast<double>(facts.run.service_time().p50_us());
   const bool late = LagUs(facts.run) > kSaturatedLagUs || (DroppedMany(facts.run) && !kept_up);
   const bool answers_waited = AnswersWaited(facts.run, wait_us);
   const double cpu = Share(cpu_ns, interval_ns);

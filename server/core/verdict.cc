@@ -15,9 +15,13 @@ namespace {
 
 void JudgeCompleteness(const RunFacts& facts, Findings* findings) {
   const v1::Run& run = facts.run;
+  // Of a worker that died the loss tells. One that is only late delivers every second in the end.
   if (!findings->Has("worker-lost") && facts.seconds_without_worker > 0) {
-    findings->Add("worker-lost",
-                  absl::StrCat("in ", facts.seconds_without_worker, " seconds an agent had no figures of some worker"));
+    findings->Add(
+        "figures-late",
+        absl::StrCat("in ", facts.seconds_without_worker,
+                     " seconds the figures of some worker did not reach its agent in time and count in a later "
+                     "one: what was held, sent and answered is off in these, and right in all"));
   }
   if (run.gaps_size() > 0 && !findings->Has("agent-lost")) {
     const auto shown = std::min(run.gaps_size(), 10);

@@ -41,7 +41,7 @@ def cpu_seconds(pid, alone=False):
 def measure(backend, connections, options):
     """One run of the workers against a target of its own, both on `backend`; options as the command line has them."""
     workers = options.workers or -(-connections // PER_PROCESS)
-    ramp = options.ramp or max(2, connections // 8000)
+    ramp = max(2, connections // 8000) if options.ramp is None else options.ramp
     last = os.cpu_count() - 1
     mine, theirs = (f"0-{last}",) * 2 if options.unpinned else ("0", str(last))
     with subprocess.Popen(["taskset", "-c", theirs, peers.BIN / "bin/loadstar-target", "--listen", "127.0.0.1:9481",
@@ -91,7 +91,7 @@ def main():
     parser.add_argument("--backends", default="io_uring,epoll")
     parser.add_argument("--protocol", default="mcp", choices=("mcp", "tcp", "http"))
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--ramp", type=int, default=0)
+    parser.add_argument("--ramp", type=int)
     parser.add_argument("--unpinned", action="store_true")
     options = parser.parse_args()
     results = {}

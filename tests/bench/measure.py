@@ -6,7 +6,8 @@ usage: measure.py [--stack STACK] SCENARIO [any argument of `loadstar run`, such
 In the middle of the longest hold three witnesses count the connections: the workers (their sum), the nodes (their own
 gauges) and the kernel (established sockets at the nodes' ports). Memory is what the host has less of than before the nodes
 were brought up: user memory by process (anonymous), the kernel's as the rest. How the cores' time divides is read at both ends of
-that hold: user and kernel time of each program, interrupts as far as they are nobody's, and what was idle, as shares of all cores.
+that hold: user and kernel time of each program, and what was idle, as shares of all cores. `interrupts` is no further part: on
+loopback they run inside the sender's system call, and the kernel counts most of them as that program's kernel time, too.
 Everything printed was measured in that run; what was not is absent.
 """
 
@@ -61,6 +62,8 @@ def cpu_reading(pids):
 
 def cpu_shares(before, after):
     grown = {kind: ticks - before.get(kind, 0) for kind, ticks in after.items()}
+    if grown["all"] == 0:
+        return {}  # a hold too short for two readings
     return {kind: round(ticks / grown["all"], 3) for kind, ticks in sorted(grown.items()) if kind != "all"}
 
 
@@ -103,7 +106,8 @@ class Watcher(threading.Thread):
         taken = self.free_before - memory_free()
         user = sum(map(peers.anonymous, self.cluster.marked()))
         # The kernel first: it is asked now, the other two counted within the last second.
-        kernel = {f"node{number}": harness.established_on(port) for number, port in enumerate(PORTS, 1)}
+        by_port = harness.established_on(*PORTS)
+        kernel = {f"node{number}": by_port[port] for number, port in enumerate(PORTS, 1)}
         self.figures = {
             "at_s": snapshot.to_elapsed_s,
             "witness_workers": snapshot.figures.gauges.connections_established,

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """io_uring beside our own epoll: a worker and loadstar-target on the same backend, each with a core of its own.
 
-usage: pair.py [--connections 64,1000,10000] [--repetitions 5] [--seconds 6] [--protocol tcp|mcp|http] [--opened 18000]
+usage: pair.py [--connections 64,1000,10000] [--repetitions 5] [--seconds 6] [--protocol tcp|mcp|http] [--opened 17000]
 
 Round trips: closed model without a pause; per second, and CPU of worker and target per round trip, the target's connecting
 included. Connection set-up: --opened connections asked for at once by one worker, timed by the kernel's count of TCP sockets
@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--protocol", default="tcp", choices=("tcp", "mcp", "http"))
-    parser.add_argument("--opened", type=int, default=18_000)
+    parser.add_argument("--opened", type=int, default=17_000)
     options = parser.parse_args()
     cases = [*(int(word) for word in options.connections.split(",") if word), *([None] if options.opened else [])]
     for case in cases:

@@ -154,7 +154,8 @@ def main():
                         medians[tool][figure] = statistics.median(values)
             for tool in tools:
                 if "wrk" in medians:
-                    for figure in ("requests_per_s", "cpu_us_per_request"):
+                    # A rate that was given is no throughput.
+                    for figure in ("cpu_us_per_request",) if tool == "loadstar-rate" else ("requests_per_s", "cpu_us_per_request"):
                         medians[tool][f"{figure}_to_wrk"] = round(medians[tool][figure] / medians["wrk"][figure], 3)
                 print(json.dumps(medians[tool]), flush=True)
     finally:

@@ -29,6 +29,10 @@ def medians(name):
     return [line for line in lines(name) if "median_of" in line or line.get("tool") == "exact"]
 
 
+def full_speed(peers):
+    return [p for p in peers if p["tool"] != "loadstar-rate"]
+
+
 def number(value, digits=0):
     return "-" if value is None else f"{value:,.{digits}f}"
 
@@ -38,16 +42,29 @@ def table(head, rows):
                       *("| " + " | ".join(row) + " |" for row in rows), ""])
 
 
+def rate_part(peers):
+    rows = [[number(p["connections"]), number(p["requests_per_s"], 1), number(p["cpu_us_per_request"], 2),
+             number(p.get("cpu_us_per_request_to_wrk"), 2), number(p["lag_p99_ms"], 3)]
+            for p in peers if p["tool"] == "loadstar-rate"]
+    if not rows:
+        return ""
+    return ("The worker at a given rate (open model) against the same nginx, its CPU beside wrk's at full speed:\n\n"
+            + table(["connections", "requests/s", "CPU us/request", "x wrk's", "lag p99 ms"], rows))
+
+
 def peers_part(peers):
     if not peers:
         return ""
+    given_rate = rate_part(peers)
+    peers = full_speed(peers)
     rows = [[p["tool"], number(p["connections"]), number(p["cpu_us_per_request"], 2),
              number(p.get("cpu_us_per_request_to_wrk"), 2), number(p["requests_per_s"]),
              number(p.get("requests_per_s_to_wrk"), 2), number(p.get("anonymous_bytes_per_connection"))] for p in peers]
     return ("## Beside other tools\n\nOne nginx worker on one core, the tool with one thread on the other, closed model, "
             f"100-byte answers; medians of {peers[0]['median_of']} interleaved repetitions (`tests/bench/peers.py`). `floor` is a "
             "bare io_uring client without any accounting. Memory is anonymous memory of the process.\n\n"
-            + table(["tool", "connections", "CPU us/request", "x wrk's", "requests/s", "x wrk's", "bytes/connection"], rows))
+            + table(["tool", "connections", "CPU us/request", "x wrk's", "requests/s", "x wrk's", "bytes/connection"], rows)
+            + (f"\n{given_rate}" if given_rate else ""))
 
 
 def growth_part(growth):
@@ -92,7 +109,7 @@ def runs_part(runs):
 
 def plot(peers, growth):
     figure, (cpu, memory) = pyplot.subplots(1, 2, figsize=(10, 4))
-    series = [(p["tool"], p) for p in peers] + [(f"loadstar {g['backend']}, open model", g) for g in growth]
+    series = [(p["tool"], p) for p in full_speed(peers)] + [(f"loadstar {g['backend']}, open model", g) for g in growth]
     for axis, figure_name, title in ((cpu, "cpu_us_per_request", "CPU per request, us"),
                                      (memory, "anonymous_bytes_per_connection", "user memory per connection, bytes")):
         for name in dict.fromkeys(name for name, _ in series):

@@ -7,7 +7,7 @@ usage: quantiles.py [--repetitions 5] [--backends io_uring,epoll]
 after the connections were brought up, so that p99.99 rests on twenty answers. The exact quantiles follow from the shares alone (POST
 /fault, `delays`). What is measured beyond them is the round trip, the generator's error and the histogram's resolution: a line has the
 quantiles of the same load without delays (`base_ms`), the width of the buckets that have the exact ones (`resolution_ms`) and the
-longest turn of the worker's loop (`loop_max_ms`), which bounds the error of its clock. `dealt` and `counted`: answers by delay;
+longest turn of the worker's loop (`loop_max_ms`), which is most of the error of its clock. `dealt` and `counted`: answers by delay;
 counted are those too that were in flight when the 40 s began. One line of JSON a measurement, then the medians. Repetitions
 are interleaved. Needs build/release.
 """

@@ -6,7 +6,8 @@ usage: watching.py [--connections 10000] [--rate 20000] [--seconds 20] [--repeti
 One node on the last core, one worker on core 0, coordinator and agent where they like, one subscriber. perf samples the worker; a
 sample counts as watching when the code that it hit, or code that this was inlined into, is of lib/metrics, of the recorder, of the
 engine's closing of a second, of the usage readings or of Protobuf. The agent's and the coordinator's CPU counts in full, less what
-they use without a run. One line of JSON a measurement, then the median. Needs build/release and deploy/install-dependencies.sh --bench.
+they use without a run. Not counted are the kernel's part (the worker's write to the agent, its reads of /proc) and clock
+readings, most of which the schedule needs anyway. One line of JSON a measurement, then the median. Needs build/release and deploy/install-dependencies.sh --bench.
 """
 
 import argparse

@@ -86,11 +86,23 @@ def free_port():
     raise RuntimeError("no free port")
 
 
-def established_on(port):
-    """The kernel's count: established sockets whose local end is `port` (one end of each loopback connection)."""
-    output = subprocess.run(["ss", "-Htn", "state", "established", f"( sport = :{port} )"], capture_output=True, text=True,
-                            timeout=30, check=True).stdout
-    return len(output.splitlines())
+def port_of(node):
+    return int(node.listen_address.rsplit(":", 1)[1])
+
+
+def established_on(*ports):
+    """The kernel's count by port: established sockets whose local end it is (one end of each loopback connection). One look
+    at all sockets for all ports, and ahead of other programs: with a million connections it takes seconds."""
+    wanted = " or ".join(f"sport = :{port}" for port in ports)
+    counts = dict.fromkeys(ports, 0)
+    first = ["nice", "-n", "-15"] if os.geteuid() == 0 else []
+    with subprocess.Popen([*first, "ss", "-Htn", "state", "established", f"( {wanted} )"], stdout=subprocess.PIPE,
+                          text=True) as process:
+        for line in process.stdout:
+            counts[int(line.split()[2].rsplit(":", 1)[1])] += 1
+    if process.returncode != 0:
+        raise RuntimeError(f"ss ended with exit {process.returncode}")
+    return counts
 
 
 def children_of(pid):

@@ -130,7 +130,7 @@ class Surroundings(harness.TestCase):
         loadstar = self.cluster().start()
         node = loadstar.deploy().nodes[0]
         harness.fault(node, close_ratio=1.0)
-        done, results = loadstar.run(document(loadstar, int(node.listen_address.rsplit(":", 1)[1]), hold=3))
+        done, results = loadstar.run(document(loadstar, harness.port_of(node), hold=3))
         self.assertEqual(done.code, THRESHOLD_FAILED, done)
         counters = self.assert_ledger(results.run)
         self.assertGreater(counters.connections_lost, 0)
@@ -156,7 +156,7 @@ nodes:
     def test_two_runs_at_once_where_capacity_permits(self):
         loadstar = self.cluster().start()
         node = loadstar.deploy().nodes[0]
-        port = int(node.listen_address.rsplit(":", 1)[1])
+        port = harness.port_of(node)
         first = loadstar.start_test(document(loadstar, port, hold=5, name="first"))
         second = loadstar.start_test(document(loadstar, port, hold=5, name="second"))
         self.assertNotEqual(first, second)

@@ -91,7 +91,7 @@ class CoordinatorDies(harness.TestCase):
         loadstar.stop("coordinator", signal.SIGKILL)
         for _ in range(4):
             time.sleep(0.7)
-            held = sum(harness.established_on(node.listen_address.rsplit(":", 1)[1]) for node in stack.nodes)
+            held = sum(harness.established_on(*map(harness.port_of, stack.nodes)).values())
             self.assertEqual(held, 100, "the load stays on without a coordinator")
         loadstar.start_coordinator()
         run = loadstar.wait_finished(run_id, 60)

@@ -132,6 +132,8 @@ load:
             if most_late_us < 100_000:
                 break
             print(f"note: this machine is busy: an answer came {most_late_us / 1e3:.0f} ms late", flush=True)
+        else:
+            self.skipTest("answers came 100 ms late in each of three runs: how many took which delay cannot be told apart here")
         for (ms, share), (count, _) in zip(DELAYS.rows, counted):
             self.assertLess(abs(count - share * RATE * SECONDS), DEALT_WITHIN, f"answers that took {ms} ms: {counted}")
 

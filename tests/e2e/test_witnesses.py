@@ -26,7 +26,8 @@ thresholds: [connections.peak >= {self.CONNECTIONS}]
             if message.HasField("snapshot") and snapshot.to_elapsed_s == 6:
                 workers = snapshot.figures.gauges.connections_established
                 nodes = {node.node.rsplit("/", 1)[-1]: node.connections for node in snapshot.nodes}
-                kernel = {node.name: harness.established_on(node.listen_address.rsplit(":", 1)[1]) for node in stack.nodes}
+                by_port = harness.established_on(*map(harness.port_of, stack.nodes))
+                kernel = {node.name: by_port[harness.port_of(node)] for node in stack.nodes}
         share = self.CONNECTIONS // 4
         self.assertEqual(workers, self.CONNECTIONS)
         self.assertEqual(nodes, {node.name: share for node in stack.nodes})

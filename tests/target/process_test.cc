@@ -441,12 +441,16 @@ TEST(TargetTest, SigtermEndsEverythingWithinASecondEvenAStoppedProcess) {
   const std::optional<os::Exit> exit = target->WaitForEnd();
   ASSERT_TRUE(exit);
   EXPECT_TRUE(exit->clean()) << os::ToString(*exit);
-  EXPECT_LT(Elapsed_ms(asked_ns), 1000);
+  const int64_t stopped_ms = Elapsed_ms(asked_ns);
+  EXPECT_LT(stopped_ms, 1000);
   for (const pid_t pid : pids) {
     EXPECT_TRUE(Gone(pid)) << pid;
   }
   EXPECT_TRUE(client.Ended());
-  EXPECT_EQ(Client(target->listen()).connect_error(), ECONNREFUSED) << "the next node on this address must come up";
+  // At once, for the next node on this address must come up. Unless they had to be killed, after 600 ms: then the
+  // kernel takes back what they had asked of io_uring, such as accepts, when they are gone.
+  const auto refused = [&] { return Client(target->listen()).connect_error() == ECONNREFUSED; };
+  EXPECT_TRUE(stopped_ms < 500 ? refused() : Eventually(refused));
 }
 
 TEST(TargetTest, KillOfTheParentEndsItsProcesses) {

@@ -336,10 +336,25 @@ TEST(Verdict, WorkersWithoutACoreAreToBlameWhereLagDoesNotSeeIt) {
                           .saturated_cpu_ns = 10'000'000'000,
                           .saturated_ns = 10'000'000'000,
                           .saturated_turns = 1'250'000};
+  run.mutable_service_time()->set_p50_us(20);
+  EXPECT_EQ(CodesOf(run, saturated), "generator-saturated requests-dropped ") << "8 of 20 us: few are in flight";
+  run.mutable_service_time()->set_p50_us(40'000);
   EXPECT_EQ(CodesOf(run, saturated), "target-overloaded ") << "8 us a turn";
   EXPECT_EQ(NotesOf(run, saturated), "workers-saturated ");
   saturated.workers[0].saturated_turns = 50'000;
   EXPECT_EQ(CodesOf(run, saturated), "generator-saturated requests-dropped ") << "0.2 ms a turn";
+}
+
+TEST(Verdict, FiguresThatCameLateAreNoLostWorker) {
+  v1::Run run = CleanRun();
+  Judgement judgement = Judge({run, {}, 5, 10});
+  EXPECT_EQ(judgement.verdict.kind(), v1::VERDICT_KIND_PASSED) << judgement.verdict.ShortDebugString();
+  ASSERT_EQ(judgement.notes.size(), 1u);
+  EXPECT_EQ(judgement.notes[0].code(), "figures-late");
+  run.mutable_verdict()->add_reasons()->set_code("worker-lost");
+  judgement = Judge({run, {}, 5, 10});
+  EXPECT_EQ(judgement.verdict.kind(), v1::VERDICT_KIND_NOT_CARRIED_OUT);
+  EXPECT_TRUE(judgement.notes.empty()) << "the seconds without it are the loss's";
 }
 
 TEST(Verdict, WorkerThatStoodStillShowsInALongRunToo) {
