@@ -75,7 +75,7 @@ def growth_part(growth):
              number(g["latency_p99_ms"], 3), number(g["lag_p99_ms"], 3)] for g in growth]
     return (f"## How cost grows\n\nOpen model, {growth[0]['protocol']}, {growth[0]['rate']:,} requests/s in all, workers on one core and "
             f"loadstar-target on the other; medians of {growth[0]['median_of']} interleaved repetitions "
-            "(`tests/bench/growth.py`).\n\n![CPU per request and memory per connection](performance/growth.svg)\n\n"
+            "(`tests/bench/growth.py`).\n\n"
             + table(["backend", "connections", "workers", "requests/s", "CPU us/request", "bytes/connection", "latency p50 ms",
                      "latency p99 ms", "lag p99 ms"], rows))
 
@@ -128,13 +128,15 @@ def plot(peers, growth):
 
 def main():
     peers, growth, truth, runs = medians("peers"), medians("growth"), medians("truth"), lines("runs")
+    picture = ""
     if peers or growth:
         plot(peers, growth)
+        picture = "![CPU per request and memory per connection](performance/growth.svg)\n"
     machines = sorted({f"{run['cores']} cores, Linux {run['kernel']}" for run in runs})
     head = ("# Performance\n\nWritten by `tests/bench/performance.py` from what the benches measured "
             f"(`docs/performance/*.jsonl`){', on ' + '; '.join(machines) if machines else ''}. On loopback a sender's system call also "
             "does the receiver's network work: how CPU divides between client and server is the kernel's accounting.\n\n")
-    parts = [peers_part(peers), growth_part(growth), truth_part(truth), runs_part(runs)]
+    parts = [picture, peers_part(peers), growth_part(growth), truth_part(truth), runs_part(runs)]
     (DOCS / "performance.md").write_text(head + "\n".join(part for part in parts if part), encoding="utf-8")
 
 
