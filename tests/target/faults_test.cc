@@ -156,6 +156,7 @@ double FarthestFromShares(const std::vector<DelayDice::Row>& rows, int requests)
 // The delay of row i is i, so that a deal tells its row.
 std::vector<DelayDice::Row> Rows(const std::vector<int64_t>& shares) {
   std::vector<DelayDice::Row> rows;
+  rows.reserve(shares.size());
   for (const int64_t share : shares) rows.push_back({static_cast<int64_t>(rows.size()), share});
   return rows;
 }
