@@ -174,9 +174,10 @@ bool CountsArePoisson(const std::vector<int64_t>& arrivals, double rate_per_s, i
   double observed = 0;
   double expected_left = intervals;
   double observed_left = intervals;
+  double share = std::exp(-mean);  // of the intervals, with `count` arrivals
   for (size_t count = 0; expected_left - expected >= 5; ++count) {
-    expected += intervals * std::exp(static_cast<double>(count) * std::log(mean) - mean -
-                                     std::lgamma(static_cast<double>(count) + 1));
+    if (count > 0) share *= mean / static_cast<double>(count);
+    expected += intervals * share;
     observed += count < seen.size() ? seen[count] : 0;
     if (expected < 5 || expected_left - expected < 5) continue;
     compare(expected, observed);
@@ -193,6 +194,7 @@ bool CountsArePoisson(const std::vector<int64_t>& arrivals, double rate_per_s, i
 // Gaps between arrivals, the first from 0 on, in units of what they are on average.
 std::vector<double> GapsOf(const std::vector<int64_t>& arrivals, double rate_per_s) {
   std::vector<double> gaps;
+  gaps.reserve(arrivals.size());
   int64_t before = 0;
   for (const int64_t at : arrivals)
     gaps.push_back(static_cast<double>(at - std::exchange(before, at)) / 1e9 * rate_per_s);
