@@ -361,7 +361,7 @@ std::string HostsPart(const v1::Run& run) {
   return text +
          "  Of everything on the host. busy, softirq, steal: of all cores' time; busiest core: of its worst second;\n"
          "  sent again: TCP segments; overflows: of accept queues; TIME_WAIT, conntrack: the most; memory: the most\n"
-         "  that was taken since the first second. -: the kernel does not say.\n";
+         "  that was taken beyond what was ahead of the load. -: the kernel does not say.\n";
 }
 
 std::string HowPart(const v1::Run& run, const std::string& version) {
