@@ -83,37 +83,31 @@ def in_namespace():
 
 # ---- The generator
 
-def saturated_worker():
-    """One worker is asked for far more than a core can do. The target, on another core, only echoes, and so many requests
-    may be in flight that none waits for it."""
+def saturate(requests):
+    """One worker, on one core, is asked for `requests` with many in flight. The target, on another core, only echoes."""
     with started() as loadstar:
         loadstar.deploy()
         mine, theirs = cores()
         pin(loadstar.node_processes(), theirs)
         prefer(loadstar.node_processes())
         run_id = loadstar.start_test(document(
-            loadstar, connections=200, hold="5s",
-            requests="requests: {model: open, rate: 4M/s total, timeout: 5s, pipeline: 512}"))
+            loadstar, connections=200, hold="5s", requests=f"requests: {{{requests}, timeout: 5s, pipeline: 512}}"))
         worker = harness.wait_for(loadstar.workers, 10, "the worker")
         pin(worker, mine)
         prefer(worker)
         return finish(loadstar, run_id)
+
+
+def saturated_worker():
+    """One worker is asked for far more than a core can do, and so many requests may be in flight that none waits for the
+    target."""
+    return saturate("model: open, rate: 4M/s total")
 
 
 def saturated_closed_loop():
-    """One worker, on one core, asks for all there is in the closed model, with far more in flight than a turn of its loop gets
-    to: that answers wait for it does not pass unseen. The target, on another core, only echoes."""
-    with started() as loadstar:
-        loadstar.deploy()
-        mine, theirs = cores()
-        pin(loadstar.node_processes(), theirs)
-        prefer(loadstar.node_processes())
-        run_id = loadstar.start_test(document(
-            loadstar, connections=200, hold="5s", requests="requests: {model: closed, timeout: 5s, pipeline: 512}"))
-        worker = harness.wait_for(loadstar.workers, 10, "the worker")
-        pin(worker, mine)
-        prefer(worker)
-        return finish(loadstar, run_id)
+    """One worker asks for all there is in the closed model, with far more in flight than a turn of its loop gets to: that
+    answers wait for it does not pass unseen."""
+    return saturate("model: closed")
 
 
 def stalled_worker():

@@ -7,6 +7,7 @@ exactly those processes are ended, whoever killed their parents. Nothing else is
 
 import contextlib
 import csv
+import itertools
 import json
 import math
 import os
@@ -463,6 +464,10 @@ class Delays:
         return counts
 
 
+def counts_by_bucket(histogram):
+    return zip(itertools.accumulate(histogram.index_deltas), histogram.counts)
+
+
 def buckets(histogram):
     """Of a histogram's message, the buckets that are not empty: (lowest value, highest value, us, observations). Their layout
     is that of lib/metrics/histogram.h."""
@@ -470,9 +475,7 @@ def buckets(histogram):
         page = bucket // 1024
         return bucket if page < 2 else (1024 + bucket % 1024) << (page - 1)
 
-    bucket = 0
-    for delta, count in zip(histogram.index_deltas, histogram.counts):
-        bucket += delta
+    for bucket, count in counts_by_bucket(histogram):
         yield lowest(bucket), lowest(bucket + 1) - 1, count
 
 
@@ -480,9 +483,7 @@ def merged(histograms):
     """One message of all that they have observed."""
     totals = {}
     for histogram in histograms:
-        bucket = 0
-        for delta, count in zip(histogram.index_deltas, histogram.counts):
-            bucket += delta
+        for bucket, count in counts_by_bucket(histogram):
             totals[bucket] = totals.get(bucket, 0) + count
     ordered = sorted(totals)
     some = [histogram for histogram in histograms if histogram.counts]
