@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace loadstar::net {
@@ -14,7 +15,10 @@ class BatchWait {
  public:
   static constexpr int64_t kLongest_ns = 50'000;
   // Enough to make the cost of waking small; more would only add delay.
-  static constexpr unsigned kCompletions = 64;
+  static constexpr unsigned kMost = 64;
+  // How many to wait for with that many sockets. A quarter of them: were it all, the two ends of a few connections
+  // would take turns at waiting for each other.
+  static constexpr unsigned Completions(uint32_t sockets) { return std::clamp(sockets / 4, 1U, kMost); }
   static constexpr int64_t kWindow_ns = 10'000'000;
   // Share of a core from which on it waits, and below which it stops. Far apart, because waiting lowers the share.
   static constexpr double kBusy = 0.25;

@@ -88,6 +88,7 @@ class SocketLoop : public Loop {
 
   // --- what backends use ---
   bool Full() const { return free_.empty() && used_ == options_.max_sockets; }
+  uint32_t InUse() const { return used_ - static_cast<uint32_t>(free_.size()); }
   EventToken TokenOf(SocketId id) const { return {id, sockets_[id].generation}; }
   bool Alive(EventToken token) const;
   bool IsConnection(SocketId id) const;

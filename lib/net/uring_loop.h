@@ -114,7 +114,6 @@ class UringLoop final : public SocketLoop {
   void HandleLateSend(uint32_t place, int result);
   void Deliver(EventToken token, std::span<const std::byte> bytes);
   void DeliverHeld(EventToken token);
-  void Hold(SocketId id, std::span<const std::byte> bytes);
   // Asks for the receive or accept back.
   void TakeBack(SocketId id);
   void Receive(SocketId id);

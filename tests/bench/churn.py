@@ -13,7 +13,6 @@ left over. Needs build/release.
 import argparse
 import itertools
 import json
-import os
 import pathlib
 import statistics
 import sys
@@ -22,14 +21,10 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 import harness  # pylint: disable=wrong-import-position
 
-import peers
+import processes
 
 FAULTS = ({"close_ratio": 0.02}, {}, {"delay_ms": 1500}, {}, {"refuse": True, "close_ratio": 0.05}, {}, {"stall_ms": 3000}, {})
 PHASE_S = 5
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def main():
@@ -65,14 +60,14 @@ load:
                 continue
             worker, target = cluster.workers(), cluster.node_processes()
             readings.append({"bench": "churn", "backend": options.backend, "elapsed_s": round(elapsed, 1),
-                             "worker_anonymous_bytes": sum(map(peers.anonymous, worker)),
-                             "node_anonymous_bytes": sum(map(peers.anonymous, target)),
-                             "worker_descriptors": sum(map(descriptors, worker)),
-                             "node_descriptors": sum(map(descriptors, target))})
+                             "worker_anonymous_bytes": sum(map(processes.anonymous, worker)),
+                             "node_anonymous_bytes": sum(map(processes.anonymous, target)),
+                             "worker_descriptors": sum(map(processes.descriptors, worker)),
+                             "node_descriptors": sum(map(processes.descriptors, target))})
             print(json.dumps(readings[-1]), flush=True)
         harness.fault(node)
         run = cluster.wait_finished(run_id, 120)
-        node_descriptors = sum(map(descriptors, cluster.node_processes()))
+        node_descriptors = sum(map(processes.descriptors, cluster.node_processes()))
         counters = run.totals.counters
         quarter = max(1, len(readings) // 4)
         growth = {}

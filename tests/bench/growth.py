@@ -16,26 +16,18 @@ import json
 import os
 import pathlib
 import re
-import statistics
 import subprocess
 import tempfile
 import threading
 import time
 
 import peers
+import processes
+import repetitions
 
 PER_PROCESS = 19_000
 FIGURES = ("requests_per_s", "cpu_us_per_request", "target_cpu_us_per_request", "anonymous_bytes_per_connection",
            "latency_p50_ms", "latency_p99_ms", "lag_p99_ms", "cpu_share", "established_most", "established_within_s")
-
-
-def cpu_seconds(pid, alone=False):
-    """CPU of a process, and unless alone of its descendants that run, seconds."""
-    ticks = 0
-    for one in [pid] if alone else peers.tree(pid):
-        fields = pathlib.Path(f"/proc/{one}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(backend, connections, options):
@@ -57,11 +49,11 @@ def measure(backend, connections, options):
                                          stdout=output, stderr=output)
                 memory = {}
                 sampler = threading.Timer(ramp + options.seconds * 2 / 3, lambda: memory.update(
-                    bytes=sum(peers.anonymous(pid) for pid in peers.tree(drive.pid)[1:])))
+                    bytes=sum(map(processes.anonymous, processes.tree(drive.pid)[1:]))))
                 sampler.start()
                 status = drive.wait()
                 sampler.cancel()
-                target_cpu_s = cpu_seconds(target.pid)
+                target_cpu_s = processes.cpu_seconds(*processes.tree(target.pid))
                 output.seek(0)
                 text = output.read()
         finally:
@@ -94,19 +86,10 @@ def main():
     parser.add_argument("--ramp", type=int)
     parser.add_argument("--unpinned", action="store_true")
     options = parser.parse_args()
-    results = {}
-    for _ in range(options.repetitions):
-        for connections in (int(word) for word in options.connections.split(",")):
-            for backend in options.backends.split(","):
-                result = measure(backend, connections, options)
-                results.setdefault((backend, connections), []).append(result)
-                print(json.dumps(result), flush=True)
-    for (backend, connections), measured in results.items():
-        known = {name: [r[name] for r in measured if r.get(name) is not None] for name in FIGURES}
-        medians = {name: statistics.median(values) if values else None for name, values in known.items()}
-        print(json.dumps({"bench": "growth", "median_of": len(measured),
-                          **{name: measured[0][name] for name in ("backend", "protocol", "connections", "workers", "rate", "ramp_s")},
-                          **medians}), flush=True)
+    cases = [(int(word), backend) for word in options.connections.split(",") for backend in options.backends.split(",")]
+    results = repetitions.interleaved(cases, options.repetitions, lambda case: measure(case[1], case[0], options))
+    for measured in results.values():
+        repetitions.show(repetitions.summary(measured))
 
 
 if __name__ == "__main__":

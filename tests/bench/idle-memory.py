@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-import peers
+import processes
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 from harness import BIN, spec_pb, worker_pb  # pylint: disable=wrong-import-position
@@ -75,7 +75,7 @@ def measure(backend, protocol, connections, heartbeat):
             break
         beats += message.sample.figures.counters.heartbeats_answered
         if message.HasField("sample") and message.sample.elapsed_s == ramp_s + hold_s - 2:
-            taken, held = peers.anonymous(worker.process.pid), message.sample.figures.gauges.connections_established
+            taken, held = processes.anonymous(worker.process.pid), message.sample.figures.gauges.connections_established
             asked = beats
     worker.close()
     assert held == connections and taken, (held, connections, taken)

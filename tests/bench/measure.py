@@ -22,7 +22,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 import harness  # pylint: disable=wrong-import-position
 
-import peers
+import processes
 
 PORTS = (9100, 9101, 9102, 9103)
 
@@ -51,11 +51,10 @@ def cpu_reading(pids):
                "stolen": host["steal"]}
     for pid in pids:
         try:
-            name, fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split("(", 1)[1].rsplit(")", 1)
+            stat = processes.Stat(pid)
         except OSError:
             continue
-        user, kernel = map(int, fields.split()[11:13])
-        for kind, ticks in ((f"{name} user", user), (f"{name} kernel", kernel)):
+        for kind, ticks in ((f"{stat.name} user", stat.user_ticks), (f"{stat.name} kernel", stat.kernel_ticks)):
             reading[kind] = reading.get(kind, 0) + ticks
     return reading
 
@@ -104,7 +103,7 @@ class Watcher(threading.Thread):
 
     def take(self, snapshot):
         taken = self.free_before - memory_free()
-        user = sum(map(peers.anonymous, self.cluster.marked()))
+        user = sum(map(processes.anonymous, self.cluster.marked()))
         # The kernel first: it is asked now, the other two counted within the last second.
         by_port = harness.established_on(*PORTS)
         kernel = {f"node{number}": by_port[port] for number, port in enumerate(PORTS, 1)}

@@ -20,12 +20,14 @@ import os
 import pathlib
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+import processes
+import repetitions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BIN = ROOT / "build/release"
@@ -72,39 +74,13 @@ def answers(tool, output):
     return figures["requests_in_all"], figures["requests_per_s"], more
 
 
-def tree(pid):
-    """The process and its descendants."""
-    found, parents = [pid], {}
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-                parents[int(entry.name)] = int(fields[1])
-            except OSError:
-                pass
-    for child in sorted(parents):
-        if parents[child] in found:
-            found.append(child)
-    return found
-
-
-def anonymous(pid):
-    """Anonymous memory of one process, bytes; 0 when it is gone."""
-    try:
-        status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    found = re.search(r"RssAnon:\s+(\d+) kB", status)
-    return int(found[1]) * 1024 if found else 0
-
-
 def measure(tool, connections, seconds, rate):
     command = [str(word) for word in commands(connections, seconds, rate)[tool]]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(["taskset", "-c", "0", *command], stdout=output, stderr=output)
         memory = {}
         sampler = threading.Timer(seconds * 2 / 3, lambda: memory.update(
-            bytes=max(anonymous(pid) for pid in tree(process.pid))))
+            bytes=max(map(processes.anonymous, processes.tree(process.pid)))))
         sampler.start()
         _, status, usage = os.wait4(process.pid, 0)
         sampler.cancel()
@@ -138,26 +114,15 @@ def main():
     try:
         time.sleep(1)
         for connections in (int(word) for word in options.connections.split(",")):
-            results = {tool: [] for tool in tools}
-            for repetition in range(options.repetitions):
-                for tool in tools[repetition % len(tools):] + tools[:repetition % len(tools)]:
-                    result = measure(tool, connections, options.seconds, options.rate)
-                    results[tool].append(result)
-                    print(json.dumps(result), flush=True)
-            medians = {}
-            for tool in tools:
-                medians[tool] = {"median_of": options.repetitions, "tool": tool, "connections": connections}
-                for figure in ("requests_per_s", "cpu_us_per_request", "user_us_per_request",
-                               "anonymous_bytes_per_connection", "lag_p99_ms"):
-                    values = [result[figure] for result in results[tool] if result.get(figure) is not None]
-                    if values:
-                        medians[tool][figure] = statistics.median(values)
-            for tool in tools:
+            results = repetitions.interleaved(tools, options.repetitions, lambda tool, connections=connections: measure(
+                tool, connections, options.seconds, options.rate))
+            medians = {tool: repetitions.summary(measured) for tool, measured in results.items()}
+            for tool, line in medians.items():
                 if "wrk" in medians:
                     # A rate that was given is no throughput.
                     for figure in ("cpu_us_per_request",) if tool == "loadstar-rate" else ("requests_per_s", "cpu_us_per_request"):
-                        medians[tool][f"{figure}_to_wrk"] = round(medians[tool][figure] / medians["wrk"][figure], 3)
-                print(json.dumps(medians[tool]), flush=True)
+                        line[f"{figure}_to_wrk"] = round(line[figure] / medians["wrk"][figure], 3)
+                repetitions.show(line)
     finally:
         nginx.terminate()
         nginx.wait()

@@ -71,7 +71,7 @@ def growth_part(growth):
     if not growth:
         return ""
     rows = [[g["backend"], number(g["connections"]), number(g["workers"]), number(g["requests_per_s"], 1),
-             number(g["cpu_us_per_request"], 2), number(g["anonymous_bytes_per_connection"]), number(g["latency_p50_ms"], 3),
+             number(g["cpu_us_per_request"], 2), number(g.get("anonymous_bytes_per_connection")), number(g["latency_p50_ms"], 3),
              number(g["latency_p99_ms"], 3), number(g["lag_p99_ms"], 3)] for g in growth]
     return (f"## How cost grows\n\nOpen model, {growth[0]['protocol']}, {growth[0]['rate']:,} requests/s in all, workers on one core and "
             f"loadstar-target on the other; medians of {growth[0]['median_of']} interleaved repetitions "

@@ -13,13 +13,13 @@ are interleaved. Needs build/release.
 """
 
 import argparse
-import json
 import pathlib
-import statistics
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 import harness  # pylint: disable=wrong-import-position
+
+import repetitions
 
 RATE, SECONDS, CONNECTIONS = 5000, 40, 1000
 RAMP_S = 2  # the second one is for what waited in the first
@@ -61,7 +61,7 @@ def measure(backend):
     exact = by_quantile(lambda quantile: DELAYS.exact_us(quantile) / 1e3)
     measured = quantiles_ms(latency)
     requests = sum(latency.counts)
-    return {"requests": requests, "exact_ms": exact, "measured_ms": measured,
+    return {"bench": "quantiles", "backend": backend, "requests": requests, "exact_ms": exact, "measured_ms": measured,
             "difference_ms": {name: round(measured[name] - exact[name], 3) for name in exact}, "base_ms": quantiles_ms(base),
             "resolution_ms": by_quantile(lambda quantile: harness.resolution_us(DELAYS.exact_us(quantile)) / 1e3),
             "dealt": {f"{ms}ms": round(share * requests, 1) for ms, share in DELAYS.rows},
@@ -70,26 +70,13 @@ def measure(backend):
             "verdict": harness.run_pb.VerdictKind.Name(run.verdict.kind)}
 
 
-def median(values):
-    """Of numbers, or of dictionaries of them value by value; what is neither is left out."""
-    if isinstance(values[0], dict):
-        medians = {name: median([value[name] for value in values]) for name in values[0]}
-        return {name: value for name, value in medians.items() if value is not None}
-    return statistics.median(values) if isinstance(values[0], (int, float)) else None
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--backends", default="io_uring,epoll")
     options = parser.parse_args()
-    results = {backend: [] for backend in options.backends.split(",")}
-    for _ in range(options.repetitions):
-        for backend, measured in results.items():
-            measured.append(measure(backend))
-            print(json.dumps({"bench": "quantiles", "backend": backend, **measured[-1]}), flush=True)
-    for backend, measured in results.items():
-        print(json.dumps({"bench": "quantiles", "backend": backend, "median_of": len(measured), **median(measured)}), flush=True)
+    for measured in repetitions.interleaved(options.backends.split(","), options.repetitions, measure).values():
+        repetitions.show(repetitions.summary(measured))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import json
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 import harness  # pylint: disable=wrong-import-position
+
+import repetitions
 
 RATE, SECONDS, STALL_S, CONNECTIONS = 1000, 20, 2.0, 50
 QUANTILES = (0.5, 0.95, 0.99, 0.999)
@@ -127,16 +128,9 @@ def main():
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--tools", default=",".join(TOOLS))
     options = parser.parse_args()
-    print(json.dumps({"bench": "truth", "tool": "exact", "requests": RATE * SECONDS, **exact()}), flush=True)
-    results = {tool: [] for tool in options.tools.split(",")}
-    for _ in range(options.repetitions):
-        for tool, measured in results.items():
-            measured.append(measure(tool))
-            print(json.dumps(measured[-1]), flush=True)
-    for tool, measured in results.items():
-        names = [name for name, value in measured[0].items() if isinstance(value, (int, float))]
-        print(json.dumps({"bench": "truth", "tool": tool, "median_of": len(measured),
-                          **{name: statistics.median(result[name] for result in measured) for name in names}}), flush=True)
+    repetitions.show({"bench": "truth", "tool": "exact", "requests": RATE * SECONDS, **exact()})
+    for measured in repetitions.interleaved(options.tools.split(","), options.repetitions, measure).values():
+        repetitions.show(repetitions.summary(measured))
 
 
 if __name__ == "__main__":

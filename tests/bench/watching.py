@@ -11,11 +11,9 @@ readings, most of which the schedule needs anyway. One line of JSON a measuremen
 """
 
 import argparse
-import json
 import os
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +23,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 import harness  # pylint: disable=wrong-import-position
 
-import growth
+import processes
+import repetitions
 
 WATCHING = re.compile(r"lib/metrics/|agent/worker/(recorder|usage)\.|google/protobuf|\.pb\.(cc|h)")
 WATCHING_FUNCTION = re.compile(r"loadstar::worker::Engine::(CloseSeconds|SendSecond)|google::protobuf|loadstar::v1::")
@@ -65,9 +64,9 @@ def watching_samples(data):
 
 def cpu_of(programs, seconds, command=("sleep",)):
     """CPU seconds of each program while the command runs, which gets `seconds` as its last argument."""
-    before = {name: growth.cpu_seconds(pid, alone=True) for name, pid in programs.items()}
+    before = {name: processes.cpu_seconds(pid) for name, pid in programs.items()}
     subprocess.run([*command, str(seconds)], check=True)
-    return {name: growth.cpu_seconds(pid, alone=True) - before[name] for name, pid in programs.items()}
+    return {name: processes.cpu_seconds(pid) - before[name] for name, pid in programs.items()}
 
 
 def measure(options):
@@ -115,13 +114,8 @@ def main():
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
-    results = []
-    for _ in range(options.repetitions):
-        results.append(measure(options))
-        print(json.dumps(results[-1]), flush=True)
-    print(json.dumps({"bench": "watching", "median_of": len(results),
-                      **{name: statistics.median(result[name] for result in results)
-                         for name in ("worker_cpu_s", "in_worker_share", "share")}}), flush=True)
+    results = repetitions.interleaved(["watching"], options.repetitions, lambda _: measure(options))
+    repetitions.show(repetitions.summary(results["watching"]))
 
 
 if __name__ == "__main__":

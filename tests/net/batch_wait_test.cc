@@ -24,6 +24,14 @@ class Windows {
   int64_t cpu_ns_ = 77'000'000'000;
 };
 
+TEST(BatchWaitTest, WaitsForNoMoreThanAQuarterOfTheSockets) {
+  EXPECT_EQ(BatchWait::Completions(0), 1U);
+  EXPECT_EQ(BatchWait::Completions(7), 1U);
+  EXPECT_EQ(BatchWait::Completions(65), 16U);
+  EXPECT_EQ(BatchWait::Completions(256), 64U);
+  EXPECT_EQ(BatchWait::Completions(20'000), 64U);
+}
+
 TEST(BatchWaitTest, AnIdleLoopNeverWaits) {
   BatchWait wait;
   Windows windows(&wait);
