@@ -15,8 +15,8 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string FolderOf(const std::string& root, DocumentKind kind) {
-  const fs::path folder = fs::path(root) / "deploy" / (kind == DocumentKind::kTest ? "scenarios" : "stacks");
-  return folder.lexically_normal().string();
+  const char* name = kind == DocumentKind::kTest ? "scenarios" : kind == DocumentKind::kStack ? "stacks" : "tuning";
+  return (fs::path(root) / "deploy" / name).lexically_normal().string();
 }
 
 bool IsPath(const std::string& argument) {

@@ -9,7 +9,7 @@
 
 namespace loadstar::client {
 
-enum class DocumentKind { kTest, kStack };
+enum class DocumentKind { kTest, kStack, kTuningProfile };
 
 class DocumentLookup {
  public:

@@ -11,7 +11,7 @@ class Validate : public Verb {
   std::string name() const override { return "validate"; }
   std::string help() const override { return "Static checks of documents; needs no coordinator"; }
   void Declare(Arguments* arguments) override {
-    arguments->OneOrMore("DOCUMENT", &files_, "Tests and stacks: names or paths");
+    arguments->OneOrMore("DOCUMENT", &files_, "Tests, stacks and tuning profiles: names or paths");
     arguments->Repeated("--set", "PATH=VALUE", &sets_, "Change a field of each before it is checked");
   }
 
@@ -35,7 +35,7 @@ class Validate : public Verb {
                     const std::vector<spec::Override>& overrides) {
     spec::Problems problems;
     std::string label = file;
-    const auto document = lookup.Read(file, {DocumentKind::kTest, DocumentKind::kStack});
+    const auto document = lookup.Read(file, {DocumentKind::kTest, DocumentKind::kStack, DocumentKind::kTuningProfile});
     if (document.ok()) {
       label = document->file_name();
       problems = spec::Parse(*document, overrides).problems;

@@ -118,6 +118,15 @@ absl::StatusOr<Fd> OpenForAppend(const std::string& path) {
   return fd;
 }
 
+absl::Status AppendDurably(const Fd& file, const std::string& path, std::string_view content) {
+  const off_t end = lseek(file.get(), 0, SEEK_END);
+  if (end < 0) return Failure("find the end of", path);
+  absl::Status status = WriteAll(file.get(), content, path);
+  if (status.ok() && fdatasync(file.get()) != 0) status = Failure("make durable", path);
+  if (!status.ok()) (void)ftruncate(file.get(), end);
+  return status;
+}
+
 absl::Status RotateByCopy(const std::string& path, uint64_t max_bytes, int keep) {
   Fd from(open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!from) return errno == ENOENT ? absl::OkStatus() : Failure("open", path);

@@ -27,6 +27,9 @@ absl::StatusOr<Fd> LockFolder(const std::string& path);
 
 // Opens for appending, created when missing, close-on-exec.
 absl::StatusOr<Fd> OpenForAppend(const std::string& path);
+// Appends to such a file; durable when it returns OK. After an error the file is as long as it was, unless the disk
+// refuses even that. `path` is for the error.
+absl::Status AppendDurably(const Fd& file, const std::string& path, std::string_view content);
 
 // Bounds a log that another process keeps appending to (O_APPEND): past `max_bytes` its last `max_bytes` are copied to
 // PATH.1 (PATH.1 to PATH.2 and so on, `keep` old ones) and it is cut to nothing. What is written between the copy and

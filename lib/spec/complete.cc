@@ -84,4 +84,10 @@ Problems Complete(v1::StackSpec* stack) {
   return report.Finish();
 }
 
+Problems Complete(v1::TuningProfile* profile) {
+  Report report;
+  CompleteTuningProfile(profile, &report);
+  return report.Finish();
+}
+
 }  // namespace loadstar::spec

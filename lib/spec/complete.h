@@ -9,6 +9,7 @@
 #include "google/protobuf/duration.pb.h"
 #include "lib/spec/report.h"
 #include "loadstar/v1/spec.pb.h"
+#include "loadstar/v1/tuning.pb.h"
 
 namespace loadstar::spec {
 
@@ -18,6 +19,7 @@ inline constexpr absl::Duration kMaxRunTime = absl::Hours(31 * 24);
 
 void CompleteTest(v1::TestSpec* test, Report* report);
 void CompleteStack(v1::StackSpec* stack, Report* report);
+void CompleteTuningProfile(v1::TuningProfile* profile, Report* report);
 
 // Parts of CompleteTest.
 void CompleteTarget(v1::TargetSpec* target, Report* report);

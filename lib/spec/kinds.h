@@ -5,10 +5,12 @@
 #include "lib/spec/report.h"
 #include "lib/spec/tree.h"
 #include "loadstar/v1/spec.pb.h"
+#include "loadstar/v1/tuning.pb.h"
 
 namespace loadstar::spec {
 
 void ReadTest(const Node& root, Report* report, v1::TestSpec* test);
 void ReadStack(const Node& root, Report* report, v1::StackSpec* stack);
+void ReadTuningProfile(const Node& root, Report* report, v1::TuningProfile* profile);
 
 }  // namespace loadstar::spec

@@ -18,13 +18,13 @@ constexpr size_t kMaxFileName = 4096;
 struct Kind {
   std::string_view name;
   Parsed::Kind kind;
-  bool supported;
 };
 constexpr std::array kKinds = {
-    Kind{"Test", Parsed::Kind::kTest, true},
-    Kind{"Stack", Parsed::Kind::kStack, true},
-    Kind{"TuningProfile", Parsed::Kind::kNone, false},
+    Kind{"Test", Parsed::Kind::kTest},
+    Kind{"Stack", Parsed::Kind::kStack},
+    Kind{"TuningProfile", Parsed::Kind::kTuningProfile},
 };
+constexpr std::string_view kWriteKind = "Write kind: Test, kind: Stack or kind: TuningProfile";
 
 void CheckApiVersion(const Node& root, Report* report) {
   const Node* found = root.Find("apiVersion");
@@ -38,22 +38,17 @@ void CheckApiVersion(const Node& root, Report* report) {
 Parsed::Kind ReadKind(const Node& root, Report* report) {
   const Node* found = root.Find("kind");
   if (found == nullptr || found->kind != Node::Kind::kScalar) {
-    report->Add("kind", "the document does not say what it describes", "Write kind: Test or kind: Stack");
+    report->Add("kind", "the document does not say what it describes", std::string(kWriteKind));
     return Parsed::Kind::kNone;
   }
   std::vector<std::string> names;
   for (const Kind& kind : kKinds) {
-    if (kind.name == found->text && kind.supported) return kind.kind;
-    if (kind.name == found->text) {
-      report->Add("kind", Cat("kind ", kind.name, " is not supported by this version"),
-                  "Write kind: Test or kind: Stack");
-      return Parsed::Kind::kNone;
-    }
-    if (kind.supported) names.emplace_back(kind.name);
+    if (kind.name == found->text) return kind.kind;
+    names.emplace_back(kind.name);
   }
   const std::string nearest = Nearest(found->text, names);
   report->Add("kind", Cat("unknown kind ", Quoted(found->text)),
-              nearest.empty() ? "Write kind: Test or kind: Stack" : Cat("Did you mean \"", nearest, "\"?"));
+              nearest.empty() ? std::string(kWriteKind) : Cat("Did you mean \"", nearest, "\"?"));
   return Parsed::Kind::kNone;
 }
 
@@ -62,7 +57,7 @@ void ReadRoot(const Node& root, Report* report, Parsed* parsed) {
     const bool empty = root.kind == Node::Kind::kNull;
     report->AddAt(root.place, "",
                   {empty ? "the document is empty" : Cat("the document is ", KindName(root.kind), ", not a mapping"),
-                   "Begin with apiVersion: loadstar/v1, kind: Test or Stack, and name"});
+                   "Begin with apiVersion: loadstar/v1, kind: Test, Stack or TuningProfile, and name"});
     return;
   }
   CheckApiVersion(root, report);
@@ -73,6 +68,9 @@ void ReadRoot(const Node& root, Report* report, Parsed* parsed) {
   } else if (parsed->kind == Parsed::Kind::kStack) {
     ReadStack(root, report, &parsed->stack);
     CompleteStack(&parsed->stack, report);
+  } else if (parsed->kind == Parsed::Kind::kTuningProfile) {
+    ReadTuningProfile(root, report, &parsed->tuning_profile);
+    CompleteTuningProfile(&parsed->tuning_profile, report);
   }
 }
 

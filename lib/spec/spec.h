@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "loadstar/v1/spec.pb.h"
+#include "loadstar/v1/tuning.pb.h"
 
 namespace loadstar::spec {
 
@@ -20,9 +21,10 @@ using Problems = std::vector<v1::DocumentProblem>;
 
 // What a document holds; exactly one of the messages is set when problems is empty.
 struct Parsed {
-  enum class Kind { kNone, kTest, kStack } kind = Kind::kNone;
+  enum class Kind { kNone, kTest, kStack, kTuningProfile } kind = Kind::kNone;
   v1::TestSpec test;
   v1::StackSpec stack;
+  v1::TuningProfile tuning_profile;
   Problems problems;
 };
 
@@ -45,6 +47,7 @@ Parsed Parse(const v1::Document& document, const std::vector<Override>& override
 // Checks a message (from a gRPC client) by the same rules and fills in its defaults.
 Problems Complete(v1::TestSpec* test);
 Problems Complete(v1::StackSpec* stack);
+Problems Complete(v1::TuningProfile* profile);
 
 // "FILE:LINE:COLUMN: FIELD: MESSAGE. REMEDY", without the parts that are not known.
 std::string ToString(const v1::DocumentProblem& problem);

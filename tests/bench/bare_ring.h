@@ -6,14 +6,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <ctime>
+#include <system_error>
 #include <vector>
 
 namespace loadstar::bench {
 
 [[noreturn]] inline void Give(const char* what, int error) {
-  (void)std::fprintf(stderr, "%s: %s\n", what, std::strerror(error));
+  (void)std::fprintf(stderr, "%s: %s\n", what, std::generic_category().message(error).c_str());
   std::_Exit(4);
 }
 

@@ -39,6 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     loadstar::spec::Scale(0.37, &parsed.test);
   } else if (parsed.kind == loadstar::spec::Parsed::Kind::kStack) {
     CheckComplete(parsed.stack);
+  } else if (parsed.kind == loadstar::spec::Parsed::Kind::kTuningProfile) {
+    CheckComplete(parsed.tuning_profile);
   }
   if (!parsed.problems.empty() && loadstar::spec::ToString(parsed.problems).empty()) std::abort();
   return 0;

@@ -286,8 +286,8 @@ const BadInput kBadTests[] = {
     {"NoName", TestWith("name: full\n", ""), "test.yaml:1:1: name: there is no name. Give one, such as my-test"},
     {"KeyTwice", TestWith("name: full", "name: full\nname: other"),
      "test.yaml:4:1: name: the key \"name\" is there twice. Keep one of them"},
-    {"KindOfLater", TestWith("kind: Test", "kind: TuningProfile"),
-     "test.yaml:2:7: kind: kind TuningProfile is not supported by this version"},
+    {"UnknownKind", TestWith("kind: Test", "kind: Tuning"),
+     "test.yaml:2:7: kind: unknown kind \"Tuning\". Write kind: Test, kind: Stack or kind: TuningProfile"},
     {"NoKind", TestWith("kind: Test\n", ""), "test.yaml:1:1: kind: the document does not say what it describes"},
     {"NoApiVersion", TestWith("apiVersion: loadstar/v1\n", ""), "test.yaml:1:1: apiVersion: there is no apiVersion"},
 };

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "lib/plan/profile.h"
@@ -27,17 +29,48 @@ const std::filesystem::path kDeploy = std::filesystem::path(LOADSTAR_SOURCE_DIR)
 
 TEST(ShippedDocuments, AreValidAndNamedAsTheirFiles) {
   size_t documents = 0;
-  for (const char* folder : {"stacks", "scenarios"}) {
+  const std::pair<const char*, Parsed::Kind> folders[] = {
+      {"stacks", Parsed::Kind::kStack}, {"scenarios", Parsed::Kind::kTest}, {"tuning", Parsed::Kind::kTuningProfile}};
+  for (const auto& [folder, kind] : folders) {
     for (const auto& entry : std::filesystem::directory_iterator(kDeploy / folder)) {
       SCOPED_TRACE(entry.path());
       const Parsed parsed = ParseShipped(entry.path());
-      const std::string& name = parsed.kind == Parsed::Kind::kTest ? parsed.test.name() : parsed.stack.name();
+      ASSERT_EQ(parsed.kind, kind);
+      const std::string& name = kind == Parsed::Kind::kTest    ? parsed.test.name()
+                                : kind == Parsed::Kind::kStack ? parsed.stack.name()
+                                                               : parsed.tuning_profile.name();
       EXPECT_EQ(name + ".yaml", entry.path().filename());
-      EXPECT_EQ(parsed.kind == Parsed::Kind::kTest, std::string(folder) == "scenarios");
       ++documents;
     }
   }
-  EXPECT_GE(documents, 7u);
+  EXPECT_GE(documents, 9u);
+}
+
+// Number by number what the profile is known for.
+TEST(ShippedDocuments, Connections100kIsExactlyThis) {
+  const std::pair<const char*, std::vector<uint64_t>> wanted[] = {
+      {"fs.file-max", {2097152}},
+      {"net.core.somaxconn", {4096}},
+      {"net.ipv4.tcp_max_syn_backlog", {8192}},
+      {"net.ipv4.ip_local_port_range", {1024, 65535}},
+      {"net.ipv4.tcp_tw_reuse", {1}},
+      {"net.ipv4.tcp_fin_timeout", {30}},
+      {"net.ipv4.tcp_max_tw_buckets", {2097152}},
+      {"net.netfilter.nf_conntrack_max", {2097152}},
+      {"net.netfilter.nf_conntrack_tcp_timeout_established", {600}},
+      {"net.core.rmem_max", {268435456}},
+      {"net.core.wmem_max", {268435456}},
+      {"net.ipv4.tcp_rmem", {4096, 131072, 268435456}},
+      {"net.ipv4.tcp_wmem", {4096, 16384, 268435456}},
+  };
+  const v1::TuningProfile profile = ParseShipped(kDeploy / "tuning" / "connections-100k.yaml").tuning_profile;
+  ASSERT_EQ(static_cast<size_t>(profile.sysctls_size()), std::size(wanted));
+  for (size_t i = 0; i < std::size(wanted); ++i) {
+    const v1::SysctlSetting& setting = profile.sysctls(static_cast<int>(i));
+    EXPECT_EQ(setting.key(), wanted[i].first);
+    EXPECT_EQ((std::vector<uint64_t>{setting.values().begin(), setting.values().end()}), wanted[i].second)
+        << setting.key();
+  }
 }
 
 struct Scenario {

@@ -1,0 +1,118 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "agent/tuner/wish.h"
+
+namespace loadstar::agent {
+
+// One line of the journal: a step that is about to be made, or what became of the one before it on that key.
+struct JournalRecord {
+  enum class Kind : uint8_t {
+    kApplying,   // `to` is about to be written over `from`, for `profile`, whose wish it is
+    kApplied,    // it was, and reads back as `to`
+    kFound,      // it reads back as `to`, which is not what was written: `from` is about to be written again
+    kDropped,    // the step came to nothing: the key is as it was before it
+    kJoined,     // `profile` wants what the key already holds on another profile's account
+    kReleasing,  // `to` is about to be written over `from`, because `profile` goes
+    kReleased,   // `profile` has no claim any more; the key reads back as `to`
+  };
+  Kind kind = Kind::kApplying;
+  std::string profile = {};
+  std::string key = {};
+  Wish wish = {};         // kApplying, kJoined
+  std::string base = {};  // kApplying: what the key held before any profile
+  std::string from = {};  // kApplying, kReleasing
+  std::string to = {};    // all but kDropped and kJoined
+
+  bool operator==(const JournalRecord&) const = default;
+};
+
+// What a profile wants of a key that it was applied to.
+struct Layer {
+  std::string profile;
+  Wish wish;
+
+  bool operator==(const Layer&) const = default;
+};
+
+// A step that was begun and whose end is not known.
+struct Pending {
+  bool releasing = false;
+  Layer layer;
+  std::string base;
+  std::string from;
+  std::string to;
+  std::optional<std::string> found;  // what the kernel made of `to`
+
+  bool operator==(const Pending&) const = default;
+};
+
+// All that is known of a key that was changed.
+//
+//   event        from             to
+//   kApplying    any              pending
+//   kApplied     pending          the layer is on, `set` is what was written
+//   kFound       pending          pending, with what the kernel made of it
+//   kDropped     pending          as before kApplying or kReleasing; the key is forgotten when no layer is on
+//   kJoined      a layer is on    one more
+//   kReleasing   a layer is on    pending
+//   kReleased    pending          one less; the key is forgotten when no layer is left
+struct TunedKey {
+  std::string base;           // before any profile
+  std::string set;            // what it read as after our last write
+  std::vector<Layer> layers;  // in the order in which they were applied
+  std::optional<Pending> pending;
+  uint64_t order = 0;  // of the first step on it
+
+  bool operator==(const TunedKey&) const = default;
+  std::vector<Wish> Wishes() const;
+};
+using TunedKeys = std::map<std::string, TunedKey>;
+
+// Applies one record. False when it does not fit what is known: then nothing is changed.
+bool Follow(const JournalRecord& record, uint64_t order, TunedKeys* keys);
+
+// A line as it is stored: checksum, sequence number, boot and record.
+std::string ToLine(const JournalRecord& record, uint64_t sequence, std::string_view boot_id);
+
+// What a journal's text says.
+struct Replayed {
+  TunedKeys keys;
+  uint64_t last_sequence = 0;
+  // Lines that are damaged, missing or do not fit what is before them, in words, with their numbers. They were left
+  // out.
+  std::vector<std::string> problems;
+  // The last line was cut off by a crash or a full disk, which is no problem: what it announced was not begun.
+  bool torn_end = false;
+  // The journal is of an earlier boot: what it says was changed is gone with it, `keys` is empty.
+  bool of_earlier_boot = false;
+};
+Replayed Replay(std::string_view text, std::string_view boot_id);
+
+// The shortest journal that says the same.
+std::string Compacted(const TunedKeys& keys, std::string_view boot_id, uint64_t* last_sequence);
+
+// Where a journal is kept. Owned by the thread that tunes.
+class JournalStore {
+ public:
+  virtual ~JournalStore() = default;
+  // Empty when there is none yet.
+  virtual absl::StatusOr<std::string> Load() = 0;
+  // Durable when it returns OK. After an error nothing of it counts.
+  virtual absl::Status Append(std::string_view line) = 0;
+  // The old text or the new one, whatever happens; durable when it returns OK.
+  virtual absl::Status Replace(std::string_view text) = 0;
+};
+
+// A file, created with its folder when missing.
+std::unique_ptr<JournalStore> MakeJournalFile(std::string path);
+
+}  // namespace loadstar::agent

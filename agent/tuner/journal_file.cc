@@ -1,0 +1,55 @@
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "agent/tuner/journal.h"
+#include "lib/os/fd.h"
+#include "lib/os/files.h"
+
+namespace loadstar::agent {
+namespace {
+
+class JournalFile final : public JournalStore {
+ public:
+  explicit JournalFile(std::string path) : path_(std::move(path)) {}
+
+  absl::StatusOr<std::string> Load() override {
+    absl::StatusOr<std::string> text = os::ReadFile(path_);
+    if (absl::IsNotFound(text.status())) {
+      if (absl::Status made = os::WriteFileAtomically(path_, ""); !made.ok()) return made;
+      text = "";
+    }
+    if (!text.ok()) return text;
+    if (absl::Status opened = Open(); !opened.ok()) return opened;
+    return text;
+  }
+
+  absl::Status Append(std::string_view line) override {
+    if (!file_) return absl::FailedPreconditionError(absl::StrCat(path_, " was not loaded"));
+    return os::AppendDurably(file_, path_, line);
+  }
+
+  absl::Status Replace(std::string_view text) override {
+    if (absl::Status replaced = os::WriteFileAtomically(path_, text); !replaced.ok()) return replaced;
+    return Open();
+  }
+
+ private:
+  absl::Status Open() {
+    absl::StatusOr<os::Fd> file = os::OpenForAppend(path_);
+    if (!file.ok()) return file.status();
+    file_ = *std::move(file);
+    return absl::OkStatus();
+  }
+
+  const std::string path_;
+  os::Fd file_;
+};
+
+}  // namespace
+
+std::unique_ptr<JournalStore> MakeJournalFile(std::string path) {
+  return std::make_unique<JournalFile>(std::move(path));
+}
+
+}  // namespace loadstar::agent

@@ -1,0 +1,361 @@
+#include "agent/tuner/tuner.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "lib/os/proc.h"
+
+namespace loadstar::agent {
+namespace {
+
+using Kind = JournalRecord::Kind;
+using Outcome = TuneStep::Outcome;
+
+// Past this the journal is written anew, with what still counts.
+constexpr size_t kJournalBytes = size_t{256} * 1024;
+
+struct OutcomeWord {
+  Outcome outcome;
+  std::string_view word;
+};
+constexpr std::array kWords = {
+    OutcomeWord{Outcome::kChanged, "changed"},       OutcomeWord{Outcome::kFulfilled, "fulfilled"},
+    OutcomeWord{Outcome::kMissing, "missing"},       OutcomeWord{Outcome::kReadOnly, "read-only"},
+    OutcomeWord{Outcome::kUnsuitable, "unsuitable"}, OutcomeWord{Outcome::kContradicts, "contradicts"},
+    OutcomeWord{Outcome::kRefused, "refused"},       OutcomeWord{Outcome::kNotTried, "not tried"},
+    OutcomeWord{Outcome::kRestored, "restored"},     OutcomeWord{Outcome::kKept, "kept"},
+    OutcomeWord{Outcome::kApplied, "applied"},       OutcomeWord{Outcome::kForeign, "changed by others"},
+    OutcomeWord{Outcome::kUncertain, "uncertain"},
+};
+
+// The kernel may show the same numbers with other blanks than they were written with.
+bool Same(std::string_view one, std::string_view other) {
+  if (one == other) return true;
+  const auto numbers = os::ParseNumbers(one);
+  return numbers.has_value() && numbers == os::ParseNumbers(other);
+}
+
+bool IsPlain(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return absl::ascii_isprint(byte) || c == '\t';
+  });
+}
+
+Outcome OutcomeOf(const absl::Status& status) {
+  if (absl::IsNotFound(status)) return Outcome::kMissing;
+  return absl::IsPermissionDenied(status) ? Outcome::kReadOnly : Outcome::kUnsuitable;
+}
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+std::string Interrupted(const TunedKey& tuned, const std::string& now) {
+  const Pending& pending = *tuned.pending;
+  return absl::StrCat("it was interrupted while it was being ", pending.releasing ? "rolled back" : "changed",
+                      " from \"", pending.from, "\" to \"", pending.to, "\", and now holds \"", now,
+                      "\"; rollback --force writes \"", pending.from, "\" first");
+}
+
+}  // namespace
+
+std::string_view ToWord(Outcome outcome) {
+  for (const OutcomeWord& word : kWords) {
+    if (word.outcome == outcome) return word.word;
+  }
+  return "";
+}
+
+absl::Status Tuner::Load() {
+  const absl::StatusOr<std::string> text = journal_.Load();
+  if (!text.ok()) return text.status();
+  Replayed replayed = Replay(*text, boot_id_);
+  keys_ = std::move(replayed.keys);
+  problems_ = std::move(replayed.problems);
+  sequence_ = replayed.last_sequence;
+  journal_bytes_ = text->size();
+  std::vector<std::string> pending;
+  for (const auto& [key, tuned] : keys_) {
+    if (tuned.pending.has_value()) pending.push_back(key);
+  }
+  for (const std::string& key : pending) Resolve(key);
+  if (problems_.empty()) {
+    return replayed.torn_end || (keys_.empty() && !text->empty()) ? Compact() : absl::OkStatus();
+  }
+  // A damaged journal is kept as it is, for whoever looks into it; but what comes next must not be glued to a torn
+  // line.
+  return replayed.torn_end ? journal_.Append("\n") : absl::OkStatus();
+}
+
+absl::Status Tuner::Compact() {
+  const std::string text = Compacted(keys_, boot_id_, &sequence_);
+  absl::Status replaced = journal_.Replace(text);
+  if (replaced.ok()) journal_bytes_ = text.size();
+  return replaced;
+}
+
+absl::Status Tuner::Record(JournalRecord record) {
+  const std::string line = ToLine(record, sequence_ + 1, boot_id_);
+  if (absl::Status appended = journal_.Append(line); !appended.ok()) return appended;
+  ++sequence_;
+  journal_bytes_ += line.size();
+  (void)Follow(record, sequence_, &keys_);
+  return absl::OkStatus();
+}
+
+void Tuner::Resolve(const std::string& key) {
+  const auto found = keys_.find(key);
+  if (found == keys_.end() || !found->second.pending.has_value()) return;
+  const Pending pending = *found->second.pending;
+  const absl::StatusOr<std::string> now = tree_.Read(key);
+  if (!now.ok()) return;
+  // A journal that cannot be written leaves the step open, which is no less true.
+  if (!pending.found.has_value() && Same(*now, pending.to)) {
+    (void)Record({.kind = pending.releasing ? Kind::kReleased : Kind::kApplied,
+                  .profile = pending.layer.profile,
+                  .key = key,
+                  .to = *now});
+  } else if (*now == pending.from) {
+    (void)Record({.kind = Kind::kDropped, .profile = pending.layer.profile, .key = key});
+  }
+}
+
+absl::Status Tuner::PutBack(const std::string& profile, const std::string& key) {
+  const std::string from = keys_.at(key).pending->from;
+  if (absl::Status written = tree_.Write(key, from); !written.ok()) return written;
+  const absl::StatusOr<std::string> now = tree_.Read(key);
+  if (!now.ok()) return now.status();
+  if (*now != from)
+    return absl::AbortedError(absl::StrCat(key, " holds \"", *now, "\" after \"", from, "\" was written"));
+  return Record({.kind = Kind::kDropped, .profile = profile, .key = key});
+}
+
+Tuner::Decision Tuner::Decide(const std::string& profile, const v1::SysctlSetting& setting) {
+  Decision decision{.step = {.profile = profile, .key = setting.key()}, .wish = WishOf(setting)};
+  TuneStep& step = decision.step;
+  const auto end = [&](Outcome outcome, std::string why) {
+    step.outcome = outcome;
+    step.why = std::move(why);
+    return decision;
+  };
+  const absl::StatusOr<std::string> now = tree_.Read(setting.key());
+  if (absl::IsNotFound(now.status())) {
+    return end(Outcome::kMissing, setting.module().empty()
+                                      ? "this kernel, or this network namespace, has no such key"
+                                      : absl::StrCat("the module ", setting.module(), " is not loaded: modprobe ",
+                                                     setting.module(), " brings the key, if it is to be used at all"));
+  }
+  if (!now.ok()) return end(OutcomeOf(now.status()), Message(now.status()));
+  step.before = *now;
+  if (!IsPlain(*now)) return end(Outcome::kUnsuitable, "it holds what is no text");
+  const auto tuned = keys_.find(setting.key());
+  const bool known = tuned != keys_.end();
+  if (known && tuned->second.pending.has_value()) return end(Outcome::kUncertain, Interrupted(tuned->second, *now));
+  // What somebody else wrote since is the base from here on.
+  const bool ours = known && tuned->second.set == *now;
+  decision.base = ours ? tuned->second.base : *now;
+  std::vector<Wish> wishes;
+  bool applied = false;
+  if (known) {
+    for (const Layer& layer : tuned->second.layers) {
+      if (layer.profile == profile) {
+        applied = layer.wish == decision.wish;
+        continue;
+      }
+      if (Contradict(layer.wish, decision.wish)) {
+        return end(Outcome::kContradicts,
+                   absl::StrCat("profile ", layer.profile, " wants it otherwise; roll that back first"));
+      }
+      wishes.push_back(layer.wish);
+    }
+  }
+  wishes.push_back(decision.wish);
+  const std::optional<std::string> target = Fulfil(decision.base, wishes);
+  if (!target.has_value()) {
+    return end(Outcome::kUnsuitable, absl::StrCat("it holds \"", *now, "\", which is not of the kind that is wanted"));
+  }
+  step.after = *target;
+  if (Same(*target, *now)) {
+    step.after = *now;
+    decision.joins = ours && !applied;
+    return end(Outcome::kFulfilled, "");
+  }
+  if (!tree_.Writable(setting.key())) return end(Outcome::kReadOnly, "it cannot be written here by this agent");
+  step.lowers = Lowers(*now, *target, decision.wish.policy);
+  return end(Outcome::kChanged, "");
+}
+
+TuneStep Tuner::Execute(const Decision& decision) {
+  TuneStep step = decision.step;
+  const auto end = [&step](Outcome outcome, std::string why) {
+    step.outcome = outcome;
+    step.why = std::move(why);
+    return step;
+  };
+  if (decision.joins) {
+    const absl::Status joined =
+        Record({.kind = Kind::kJoined, .profile = step.profile, .key = step.key, .wish = decision.wish});
+    return joined.ok() ? step : end(Outcome::kNotTried, Message(joined));
+  }
+  if (step.outcome != Outcome::kChanged) return step;
+  absl::Status announced = Record({.kind = Kind::kApplying,
+                                   .profile = step.profile,
+                                   .key = step.key,
+                                   .wish = decision.wish,
+                                   .base = decision.base,
+                                   .from = step.before,
+                                   .to = step.after});
+  if (!announced.ok()) return end(Outcome::kNotTried, Message(announced));
+  const absl::Status written = tree_.Write(step.key, step.after);
+  const absl::StatusOr<std::string> now = tree_.Read(step.key);
+  if (!now.ok()) return end(Outcome::kUncertain, Message(now.status()));
+  if (Same(*now, step.after)) {
+    const absl::Status confirmed =
+        Record({.kind = Kind::kApplied, .profile = step.profile, .key = step.key, .to = *now});
+    step.after = *now;
+    // It is done; the next life finds that out by itself.
+    return confirmed.ok() ? step : end(Outcome::kChanged, Message(confirmed));
+  }
+  if (*now == step.before) {
+    const absl::Status dropped = Record({.kind = Kind::kDropped, .profile = step.profile, .key = step.key});
+    if (!dropped.ok()) return end(Outcome::kRefused, Message(dropped));
+    return end(Outcome::kRefused, written.ok() ? "the kernel took the value and kept its own" : Message(written));
+  }
+  absl::Status undone = Record({.kind = Kind::kFound, .profile = step.profile, .key = step.key, .to = *now});
+  if (undone.ok()) undone = PutBack(step.profile, step.key);
+  step.after = *now;
+  if (!undone.ok()) return end(Outcome::kUncertain, Message(undone));
+  return end(Outcome::kRefused, absl::StrCat("the kernel made \"", *now, "\" of \"", decision.step.after,
+                                             "\"; what was before stands again"));
+}
+
+std::vector<TuneStep> Tuner::Plan(const v1::TuningProfile& profile) {
+  std::vector<TuneStep> steps;
+  for (const v1::SysctlSetting& setting : profile.sysctls()) {
+    steps.push_back(Decide(profile.name(), setting).step);
+  }
+  return steps;
+}
+
+std::vector<TuneStep> Tuner::Apply(const v1::TuningProfile& profile) {
+  std::vector<TuneStep> steps;
+  std::string failure;
+  for (const v1::SysctlSetting& setting : profile.sysctls()) {
+    Resolve(setting.key());
+    Decision decision = Decide(profile.name(), setting);
+    if (!failure.empty() && (decision.joins || decision.step.outcome == Outcome::kChanged)) {
+      decision.step.outcome = Outcome::kNotTried;
+      decision.step.why = failure;
+      decision.joins = false;
+    }
+    steps.push_back(Execute(decision));
+    if (steps.back().outcome == Outcome::kNotTried) failure = steps.back().why;
+  }
+  if (journal_bytes_ > kJournalBytes && problems_.empty()) (void)Compact();
+  return steps;
+}
+
+TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool force) {
+  TuneStep step{.profile = profile, .key = key};
+  const auto end = [&step](Outcome outcome, std::string why) {
+    step.outcome = outcome;
+    step.why = std::move(why);
+    return step;
+  };
+  Resolve(key);
+  absl::StatusOr<std::string> now = tree_.Read(key);
+  if (!now.ok()) return end(OutcomeOf(now.status()), Message(now.status()));
+  step.before = step.after = *now;
+  auto tuned = keys_.find(key);
+  if (tuned != keys_.end() && tuned->second.pending.has_value()) {
+    const Pending pending = *tuned->second.pending;
+    if (pending.found != *now && !force) return end(Outcome::kUncertain, Interrupted(tuned->second, *now));
+    if (absl::Status back = PutBack(pending.layer.profile, key); !back.ok()) {
+      return end(Outcome::kUncertain, Message(back));
+    }
+    now = step.after = pending.from;
+    tuned = keys_.find(key);
+  }
+  const auto claims = [&profile](const Layer& layer) { return layer.profile == profile; };
+  if (tuned == keys_.end() || std::none_of(tuned->second.layers.begin(), tuned->second.layers.end(), claims)) {
+    return end(Outcome::kRestored, "");
+  }
+  std::vector<Wish> others;
+  for (const Layer& layer : tuned->second.layers) {
+    if (!claims(layer)) others.push_back(layer.wish);
+  }
+  const std::string target = Fulfil(tuned->second.base, others).value_or(tuned->second.base);
+  if (*now != tuned->second.set && *now != target && !force) {
+    return end(Outcome::kForeign, absl::StrCat("it was set to \"", tuned->second.set, "\", and somebody else wrote \"",
+                                               *now, "\" since; rollback --force writes \"", target, "\""));
+  }
+  absl::Status announced =
+      Record({.kind = Kind::kReleasing, .profile = profile, .key = key, .from = *now, .to = target});
+  if (!announced.ok()) return end(Outcome::kNotTried, Message(announced));
+  absl::Status written = *now == target ? absl::OkStatus() : tree_.Write(key, target);
+  const absl::StatusOr<std::string> then = tree_.Read(key);
+  if (!then.ok()) return end(Outcome::kUncertain, Message(then.status()));
+  step.after = *then;
+  if (Same(*then, target)) {
+    const absl::Status confirmed = Record({.kind = Kind::kReleased, .profile = profile, .key = key, .to = *then});
+    return end(others.empty() ? Outcome::kRestored : Outcome::kKept, confirmed.ok() ? "" : Message(confirmed));
+  }
+  if (written.ok()) written = absl::AbortedError("the kernel took the value and kept its own");
+  if (*then == *now) (void)Record({.kind = Kind::kDropped, .profile = profile, .key = key});
+  return end(Outcome::kRefused, Message(written));
+}
+
+std::vector<TuneStep> Tuner::Rollback(const std::string& profile, bool force) {
+  std::vector<std::pair<uint64_t, std::string>> mine;
+  for (const auto& [key, tuned] : keys_) {
+    const bool claims = std::any_of(tuned.layers.begin(), tuned.layers.end(),
+                                    [&profile](const Layer& layer) { return layer.profile == profile; });
+    const bool pending = tuned.pending.has_value() && tuned.pending->layer.profile == profile;
+    if (claims || pending) mine.emplace_back(tuned.order, key);
+  }
+  std::sort(mine.rbegin(), mine.rend());
+  std::vector<TuneStep> steps;
+  steps.reserve(mine.size());
+  for (const auto& [order, key] : mine) steps.push_back(Release(profile, key, force));
+  if (keys_.empty() && journal_bytes_ > 0 && problems_.empty()) (void)Compact();
+  return steps;
+}
+
+TuneStep Tuner::StatusOf(const std::string& key, const TunedKey& tuned, const Layer& layer) {
+  TuneStep step{.profile = layer.profile, .key = key, .before = tuned.base};
+  const auto end = [&step](Outcome outcome, std::string why) {
+    step.outcome = outcome;
+    step.why = std::move(why);
+    return step;
+  };
+  const absl::StatusOr<std::string> now = tree_.Read(key);
+  if (!now.ok()) return end(OutcomeOf(now.status()), Message(now.status()));
+  step.after = *now;
+  if (tuned.pending.has_value()) return end(Outcome::kUncertain, Interrupted(tuned, *now));
+  if (*now == tuned.set) return end(Outcome::kApplied, "");
+  return end(Outcome::kForeign, absl::StrCat("it was set to \"", tuned.set, "\""));
+}
+
+std::vector<TuneStep> Tuner::Status() {
+  std::vector<std::pair<uint64_t, std::string>> in_order;
+  for (const auto& [key, tuned] : keys_) in_order.emplace_back(tuned.order, key);
+  std::sort(in_order.begin(), in_order.end());
+  std::vector<TuneStep> steps;
+  for (const auto& [order, key] : in_order) {
+    Resolve(key);
+    const auto found = keys_.find(key);
+    if (found == keys_.end()) continue;  // it turned out that nothing was done
+    const TunedKey& tuned = found->second;
+    for (const Layer& layer : tuned.layers) steps.push_back(StatusOf(key, tuned, layer));
+    const bool listed = tuned.pending.has_value() &&
+                        std::any_of(tuned.layers.begin(), tuned.layers.end(), [&tuned](const Layer& layer) {
+                          return layer.profile == tuned.pending->layer.profile;
+                        });
+    if (tuned.pending.has_value() && !listed) steps.push_back(StatusOf(key, tuned, tuned.pending->layer));
+  }
+  return steps;
+}
+
+}  // namespace loadstar::agent

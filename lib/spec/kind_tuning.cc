@@ -1,0 +1,105 @@
+#include <array>
+#include <string>
+
+#include "lib/spec/kinds.h"
+#include "lib/spec/reader.h"
+#include "lib/spec/text.h"
+#include "lib/spec/units.h"
+
+namespace loadstar::spec {
+namespace {
+
+constexpr std::array kProfileKeys = {
+    KeyInfo{"apiVersion", "loadstar/v1", "", "the version of the document format"},
+    KeyInfo{"kind", "TuningProfile", "", "what the document describes"},
+    KeyInfo{"name", "a name such as my-profile", "", "the profile's name"},
+    KeyInfo{"sysctls", "a list such as [{key: net.core.somaxconn, value: 4096}]", "", "the kernel's settings"},
+};
+constexpr std::array kSysctlKeys = {
+    KeyInfo{"key", "a sysctl's name such as net.core.somaxconn", "", "which setting it is"},
+    KeyInfo{"value",
+            "a number, numbers with blanks between them, a range such as 1024-65535 or ports such as 8080,9100-9103",
+            "", "what it is to hold"},
+    KeyInfo{"policy", "at-least, exactly, covers or includes", "covers for a range, else at-least",
+            "what the value means beside the one that is there"},
+    KeyInfo{"scope", "host or network-namespace", "", "what a change of it reaches"},
+    KeyInfo{"module", "a module's name such as nf_conntrack", "the kernel itself", "what brings the setting"},
+    KeyInfo{"effect", "a sentence", "", "what the setting does"},
+    KeyInfo{"source", "a place such as Documentation/networking/ip-sysctl.rst", "",
+            "where the kernel's documentation says so"},
+};
+
+constexpr std::array kPolicies = {
+    Choice{"at-least", v1::SYSCTL_POLICY_AT_LEAST},
+    Choice{"exactly", v1::SYSCTL_POLICY_EXACTLY},
+    Choice{"covers", v1::SYSCTL_POLICY_COVERS},
+    Choice{"includes", v1::SYSCTL_POLICY_INCLUDES},
+};
+constexpr std::array kScopes = {
+    Choice{"host", v1::SYSCTL_SCOPE_HOST},
+    Choice{"network-namespace", v1::SYSCTL_SCOPE_NETWORK_NAMESPACE},
+};
+
+// As people write counts and sizes.
+MaybeFlaw ReadOne(std::string_view word, uint64_t* number) {
+  if (!ReadSize(word, number)) return std::nullopt;
+  return ReadCount(word, number);
+}
+
+// "4096", "4096 131072 256MiB": numbers. "1024-65535", "8080,9100-9103": first and last of each range. `ranges` says
+// which of the two it was.
+MaybeFlaw ReadValues(std::string_view text, google::protobuf::RepeatedField<uint64_t>* values, bool* ranges) {
+  *ranges = text.find_first_of("-,") != std::string_view::npos;
+  const std::string_view separators = *ranges ? "," : " ";
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find_first_of(separators));
+    text.remove_prefix(word.size() == text.size() ? word.size() : word.size() + 1);
+    if (word.empty() && !*ranges) continue;
+    const std::string_view first = word.substr(0, word.find('-'));
+    const std::string_view last = *ranges && first.size() < word.size() ? word.substr(first.size() + 1) : first;
+    for (const std::string_view part : {first, last}) {
+      uint64_t number = 0;
+      if (MaybeFlaw flaw = ReadOne(part, &number)) return flaw;
+      values->Add(number);
+      if (!*ranges) break;
+    }
+  }
+  return std::nullopt;
+}
+
+void ReadSysctl(const Node& node, const std::string& path, Report* report, v1::SysctlSetting* setting) {
+  const Reader reader(node, path, "a setting such as {key: net.core.somaxconn, value: 4096}", kSysctlKeys, report);
+  reader.Text("key", setting->mutable_key());
+  bool ranges = false;
+  std::string value;
+  if (reader.Text("value", &value)) {
+    if (MaybeFlaw flaw = ReadValues(Trim(value), setting->mutable_values(), &ranges)) {
+      reader.Wrong("value", *reader.Find("value"), *std::move(flaw));
+    }
+  }
+  int choice = 0;
+  if (reader.Choose("policy", kPolicies, &choice)) {
+    setting->set_policy(static_cast<v1::SysctlPolicy>(choice));
+  } else if (ranges) {
+    setting->set_policy(v1::SYSCTL_POLICY_COVERS);
+  }
+  if (reader.Choose("scope", kScopes, &choice)) setting->set_scope(static_cast<v1::SysctlScope>(choice));
+  reader.Text("module", setting->mutable_module());
+  reader.Text("effect", setting->mutable_effect());
+  reader.Text("source", setting->mutable_source());
+}
+
+}  // namespace
+
+void ReadTuningProfile(const Node& root, Report* report, v1::TuningProfile* profile) {
+  const Reader reader(root, "", "a mapping of a document", kProfileKeys, report);
+  reader.Text("name", profile->mutable_name());
+  const Node* sysctls = reader.Find("sysctls");
+  if (sysctls == nullptr) return;
+  if (sysctls->kind != Node::Kind::kSequence) return reader.Expected("sysctls", *sysctls);
+  for (size_t i = 0; i < sysctls->items.size(); ++i) {
+    ReadSysctl(sysctls->items[i], Index("sysctls", i), report, profile->add_sysctls());
+  }
+}
+
+}  // namespace loadstar::spec

@@ -1,0 +1,121 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "lib/spec/spec.h"
+#include "lib/spec/sysctl_key.h"
+
+namespace loadstar::spec {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(SysctlKeyTest, OnlyDottedNamesAreKeys) {
+  for (const char* key : {"net.core.somaxconn", "fs.file-max", "net.ipv4.conf.eth0.rp_filter", "kernel.pid_max"}) {
+    EXPECT_TRUE(IsSysctlKey(key)) << key;
+  }
+  for (const char* text :
+       {"", ".", "net", "net.", ".net.core", "net..core", "net/core/somaxconn", "net.core/somaxconn",
+        "net.core.somaxconn\n", "../etc/passwd", "net. core", "net.core.somaxconn=5", "n\xc3\xa9t.x"}) {
+    EXPECT_FALSE(IsSysctlKey(text)) << text;
+  }
+  EXPECT_FALSE(IsSysctlKey(std::string(100, 'a') + "." + std::string(100, 'b')));
+}
+
+// A profile of one setting, which these lines say.
+Parsed WithSetting(const std::string& lines) {
+  v1::Document document;
+  document.set_file_name("tuning.yaml");
+  document.set_yaml("apiVersion: loadstar/v1\nkind: TuningProfile\nname: mine\nsysctls:\n  - {" + lines + "}\n");
+  return Parse(document);
+}
+Parsed WithValue(const std::string& value) {
+  return WithSetting("key: a.b, scope: host, effect: e, source: s, value: " + value);
+}
+
+TEST(TuningProfileTest, ValuesAreReadAsPeopleWriteThem) {
+  const struct {
+    const char* text;
+    std::vector<uint64_t> values;
+    v1::SysctlPolicy policy;
+  } cases[] = {
+      {"4096", {4096}, v1::SYSCTL_POLICY_AT_LEAST},
+      {"2M", {2'000'000}, v1::SYSCTL_POLICY_AT_LEAST},
+      {"256MiB", {268'435'456}, v1::SYSCTL_POLICY_AT_LEAST},
+      {"4096  131072 256MiB", {4096, 131'072, 268'435'456}, v1::SYSCTL_POLICY_AT_LEAST},
+      {"30, policy: exactly", {30}, v1::SYSCTL_POLICY_EXACTLY},
+      {"1024-65535", {1024, 65'535}, v1::SYSCTL_POLICY_COVERS},
+      {"\"8080,9100-9103\", policy: includes", {8080, 8080, 9100, 9103}, v1::SYSCTL_POLICY_INCLUDES},
+  };
+  for (const auto& one : cases) {
+    SCOPED_TRACE(one.text);
+    const Parsed parsed = WithValue(one.text);
+    ASSERT_TRUE(parsed.problems.empty()) << ToString(parsed.problems);
+    ASSERT_EQ(parsed.kind, Parsed::Kind::kTuningProfile);
+    const v1::SysctlSetting& setting = parsed.tuning_profile.sysctls(0);
+    EXPECT_THAT(setting.values(), ::testing::ElementsAreArray(one.values));
+    EXPECT_EQ(setting.policy(), one.policy);
+  }
+}
+
+TEST(TuningProfileTest, BadSettingsAreToldWithPlaceAndRemedy) {
+  const std::string rest = ", scope: host, effect: e, source: s";
+  const struct {
+    std::string setting;
+    const char* problem;
+  } cases[] = {
+      {"key: net/core/somaxconn, value: 1" + rest,
+       "tuning.yaml:5:11: sysctls[0].key: \"net/core/somaxconn\" is no sysctl's name. Write it with dots"},
+      {"key: ../x.y, value: 1" + rest, "is no sysctl's name"},
+      {"value: 1" + rest, "sysctls[0].key: the setting has no key"},
+      {"key: a.b" + rest, "sysctls[0].value: the setting has no value"},
+      {"key: a.b, value: many" + rest, "sysctls[0].value: "},
+      {"key: a.b, value: -5" + rest, "sysctls[0].value: "},
+      {"key: a.b, value: 1 2 3 4" + rest, "there are 4 numbers; at most 3 are possible"},
+      {"key: a.b, value: 1e19" + rest, "is more than the kernel can hold"},
+      {"key: a.b, value: 65535-1024" + rest, "the range 65535-1024 ends before it begins"},
+      {"key: a.b, value: 1024-70000" + rest, "there is no port 70000. The last one is 65535"},
+      {"key: a.b, value: 5, policy: covers" + rest, "covers needs one range"},
+      {"key: a.b, value: 5, policy: includes" + rest, "includes needs ports"},
+      {"key: a.b, value: 5, policy: at-last" + rest, "Did you mean \"at-least\"?"},
+      {"key: a.b, valeu: 5" + rest, "unknown key \"valeu\". Did you mean \"value\""},
+      {"key: net.ipv4.tcp_tw_reuse, value: 1" + rest,
+       "the numbers of net.ipv4.tcp_tw_reuse are choices; none is more than another. Write policy: exactly"},
+      {"key: a.b, value: 5, effect: e, source: s", "sysctls[0].scope: it is not said what a change reaches"},
+      {"key: a.b, value: 5, scope: host, source: s", "sysctls[0].effect: the setting has no effect"},
+      {"key: a.b, value: 5, scope: host, effect: e", "sysctls[0].source: the setting has no source"},
+      {"key: a.b, value: 5" + rest + "}\n  - {key: a.b, value: 6" + rest,
+       "tuning.yaml:6:11: sysctls[1].key: a.b is there twice (sysctls[0].key). Keep one of them"},
+  };
+  for (const auto& one : cases) {
+    const Parsed parsed = WithSetting(one.setting);
+    EXPECT_EQ(parsed.problems.size(), 1U) << one.setting << "\n" << ToString(parsed.problems);
+    EXPECT_THAT(ToString(parsed.problems), HasSubstr(one.problem)) << one.setting;
+  }
+}
+
+TEST(TuningProfileTest, AProfileWithoutSettingsIsNone) {
+  v1::Document document;
+  document.set_yaml("apiVersion: loadstar/v1\nkind: TuningProfile\nname: mine\n");
+  EXPECT_THAT(ToString(Parse(document).problems), HasSubstr("sysctls: the profile has no settings"));
+}
+
+TEST(TuningProfileTest, AMessageIsHeldToTheSameRules) {
+  v1::TuningProfile profile;
+  profile.set_name("mine");
+  v1::SysctlSetting* setting = profile.add_sysctls();
+  setting->set_key("a..b");
+  setting->add_values(1);
+  setting->set_scope(v1::SYSCTL_SCOPE_HOST);
+  setting->set_effect("e");
+  setting->set_source("s");
+  EXPECT_THAT(ToString(Complete(&profile)), HasSubstr("\"a..b\" is no sysctl's name"));
+  setting->set_key("a.b");
+  EXPECT_EQ(ToString(Complete(&profile)), "");
+  EXPECT_EQ(setting->policy(), v1::SYSCTL_POLICY_AT_LEAST);
+}
+
+}  // namespace
+}  // namespace loadstar::spec
