@@ -22,7 +22,7 @@ struct Word {
 constexpr std::array kWords = {
     Word{Kind::kApplying, "applying"}, Word{Kind::kApplied, "applied"}, Word{Kind::kFound, "found"},
     Word{Kind::kDropped, "dropped"},   Word{Kind::kJoined, "joined"},   Word{Kind::kReleasing, "releasing"},
-    Word{Kind::kReleased, "released"},
+    Word{Kind::kReleased, "released"}, Word{Kind::kDoubted, "doubted"},
 };
 constexpr size_t kChecksumDigits = 8;
 
@@ -34,7 +34,6 @@ std::string Checksum(std::string_view text) {
 struct Line {
   JournalRecord record;
   uint64_t sequence = 0;
-  std::string boot_id;
 };
 
 std::optional<Line> ParseLine(std::string_view text) {
@@ -47,10 +46,11 @@ std::optional<Line> ParseLine(std::string_view text) {
     const auto word = json.at("kind").get<std::string>();
     const auto* const known = std::find_if(kWords.begin(), kWords.end(), [&](const Word& w) { return w.word == word; });
     if (known == kWords.end()) return std::nullopt;
-    Line line{.record = {.kind = known->kind}, .sequence = json.at("sequence"), .boot_id = json.at("boot")};
+    Line line{.record = {.kind = known->kind}, .sequence = json.at("sequence")};
     JournalRecord& record = line.record;
     record.profile = json.at("profile");
     record.key = json.at("key");
+    record.era = json.at("era");
     record.base = json.value("base", "");
     record.from = json.value("from", "");
     record.to = json.value("to", "");
@@ -86,25 +86,31 @@ bool Has(const std::string& profile, const std::vector<Layer>& layers) {
 
 }  // namespace
 
-std::vector<Wish> TunedKey::Wishes() const {
-  std::vector<Wish> wishes;
-  wishes.reserve(layers.size());
-  for (const Layer& layer : layers) wishes.push_back(layer.wish);
-  return wishes;
-}
-
 bool Follow(const JournalRecord& record, uint64_t order, TunedKeys* keys) {
-  const auto found = keys->find(record.key);
-  if (record.kind == Kind::kApplying) {
+  auto found = keys->find(record.key);
+  if (found != keys->end() && found->second.era != record.era) {
+    keys->erase(found);
+    found = keys->end();
+  }
+  if (record.kind == Kind::kApplying || record.kind == Kind::kJoined) {
     if (found != keys->end() && found->second.pending.has_value()) return false;
     TunedKey& key = (*keys)[record.key];
-    if (found == keys->end()) key.order = order;
-    key.pending = Pending{.releasing = false,
-                          .layer = {record.profile, record.wish},
-                          .base = record.base,
-                          .from = record.from,
-                          .to = record.to,
-                          .found = std::nullopt};
+    if (found == keys->end()) {
+      key.era = record.era;
+      key.order = order;
+    }
+    if (record.kind == Kind::kJoined) {
+      Put({record.profile, record.wish}, &key.layers);
+      key.base = record.base;
+      key.set = record.to;
+    } else {
+      key.pending = Pending{.releasing = false,
+                            .layer = {record.profile, record.wish},
+                            .base = record.base,
+                            .from = record.from,
+                            .to = record.to,
+                            .found = std::nullopt};
+    }
     return true;
   }
   if (found == keys->end()) return false;
@@ -112,6 +118,7 @@ bool Follow(const JournalRecord& record, uint64_t order, TunedKeys* keys) {
   const bool pending = key.pending.has_value() && key.pending->layer.profile == record.profile;
   switch (record.kind) {
     case Kind::kApplying:
+    case Kind::kJoined:
       return false;
     case Kind::kApplied:
       if (!pending || key.pending->releasing) return false;
@@ -121,17 +128,13 @@ bool Follow(const JournalRecord& record, uint64_t order, TunedKeys* keys) {
       key.pending.reset();
       return true;
     case Kind::kFound:
-      if (!pending || key.pending->releasing) return false;
+      if (!pending) return false;
       key.pending->found = record.to;
       return true;
     case Kind::kDropped:
       if (!pending) return false;
       key.pending.reset();
       if (key.layers.empty()) keys->erase(found);
-      return true;
-    case Kind::kJoined:
-      if (key.pending.has_value() || key.layers.empty()) return false;
-      Put({record.profile, record.wish}, &key.layers);
       return true;
     case Kind::kReleasing:
       if (key.pending.has_value() || !Has(record.profile, key.layers)) return false;
@@ -144,110 +147,99 @@ bool Follow(const JournalRecord& record, uint64_t order, TunedKeys* keys) {
       return true;
     case Kind::kReleased:
       if (!pending || !key.pending->releasing) return false;
+      if (key.base == key.set) key.base = record.to;  // it was never ours
       key.set = record.to;
       key.pending.reset();
+      key.doubted = false;
       Remove(record.profile, &key.layers);
       if (key.layers.empty()) keys->erase(found);
+      return true;
+    case Kind::kDoubted:
+      key.doubted = true;
       return true;
   }
   return false;
 }
 
-std::string ToLine(const JournalRecord& record, uint64_t sequence, std::string_view boot_id) {
+std::string ToLine(const JournalRecord& record, uint64_t sequence) {
   nlohmann::json json = {
-      {"sequence", sequence}, {"boot", boot_id}, {"kind", ""}, {"profile", record.profile}, {"key", record.key}};
+      {"sequence", sequence}, {"era", record.era}, {"kind", ""}, {"profile", record.profile}, {"key", record.key}};
   for (const Word& word : kWords) {
     if (word.kind == record.kind) json["kind"] = word.word;
   }
-  const bool begins = record.kind == Kind::kApplying || record.kind == Kind::kReleasing;
-  if (record.kind == Kind::kApplying || record.kind == Kind::kJoined) {
+  const bool wishes = record.kind == Kind::kApplying || record.kind == Kind::kJoined;
+  if (wishes) {
     json["wish"] = {{"policy", v1::SysctlPolicy_Name(record.wish.policy)}, {"values", record.wish.values}};
+    json["base"] = record.base;
   }
-  if (record.kind == Kind::kApplying) json["base"] = record.base;
-  if (begins) json["from"] = record.from;
-  if (record.kind != Kind::kDropped && record.kind != Kind::kJoined) json["to"] = record.to;
-  // A value that is no UTF-8 could not be put back exactly: the tuner takes none (see Tuner::Apply).
+  if (record.kind == Kind::kApplying || record.kind == Kind::kReleasing) json["from"] = record.from;
+  if (record.kind != Kind::kDropped && record.kind != Kind::kDoubted) json["to"] = record.to;
   const std::string body = json.dump(-1, ' ', true);
   return absl::StrCat(Checksum(body), " ", body, "\n");
 }
 
-Replayed Replay(std::string_view text, std::string_view boot_id) {
+Replayed Replay(std::string_view text, const Era& era) {
   Replayed replayed;
   size_t number = 0;
-  std::string boot(boot_id);
   while (!text.empty()) {
     ++number;
     const size_t end = text.find('\n');
-    const std::string_view raw = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    if (raw.empty()) continue;  // see Tuner::Load
-    const std::optional<Line> line = end == std::string_view::npos ? std::nullopt : ParseLine(raw);
-    if (!line.has_value() && text.empty()) {
+    if (end == std::string_view::npos) {
       replayed.torn_end = true;
       break;
     }
+    const std::optional<Line> line = ParseLine(text.substr(0, end));
+    text.remove_prefix(end + 1);
     if (!line.has_value()) {
       replayed.problems.push_back(absl::StrCat("line ", number, " is damaged"));
       continue;
-    }
-    if (line->boot_id != boot) {
-      replayed.keys.clear();
-      boot = line->boot_id;
-    }
-    if (!Follow(line->record, line->sequence, &replayed.keys)) {
-      replayed.problems.push_back(
-          absl::StrCat("line ", number, " (", line->record.key, ") does not fit what is before it"));
     }
     if (replayed.last_sequence > 0 && line->sequence != replayed.last_sequence + 1) {
       replayed.problems.push_back(absl::StrCat("steps ", replayed.last_sequence + 1, " to ", line->sequence - 1,
                                                " are missing before line ", number));
     }
     replayed.last_sequence = line->sequence;
+    if (Follow(line->record, line->sequence, &replayed.keys)) continue;
+    replayed.problems.push_back(
+        absl::StrCat("line ", number, " (", line->record.key, ") does not fit what is before it"));
+    if (const auto key = replayed.keys.find(line->record.key); key != replayed.keys.end()) key->second.doubted = true;
   }
-  if (boot != boot_id) {
-    replayed.of_earlier_boot = true;
-    replayed.keys.clear();
-  }
+  std::erase_if(replayed.keys, [&era](const auto& entry) {
+    return entry.second.era != era.of_host && entry.second.era != era.of_network_namespace;
+  });
   return replayed;
 }
 
-std::string Compacted(const TunedKeys& keys, std::string_view boot_id, uint64_t* last_sequence) {
+std::string Compacted(const TunedKeys& keys, uint64_t* sequence) {
   std::vector<const TunedKeys::value_type*> in_order;
   in_order.reserve(keys.size());
   for (const auto& entry : keys) in_order.push_back(&entry);
   std::sort(in_order.begin(), in_order.end(),
             [](const auto* one, const auto* other) { return one->second.order < other->second.order; });
   std::string text;
-  const auto add = [&](const JournalRecord& record) { text += ToLine(record, ++*last_sequence, boot_id); };
   for (const auto* entry : in_order) {
     const auto& [name, key] = *entry;
-    for (size_t i = 0; i < key.layers.size(); ++i) {
-      const auto& [profile, wish] = key.layers[i];
-      if (i == 0) {
-        add({.kind = Kind::kApplying,
-             .profile = profile,
-             .key = name,
-             .wish = wish,
-             .base = key.base,
-             .from = key.base,
-             .to = key.set});
-        add({.kind = Kind::kApplied, .profile = profile, .key = name, .to = key.set});
-      } else {
-        add({.kind = Kind::kJoined, .profile = profile, .key = name, .wish = wish});
+    const auto add = [&, &name = name, &era = key.era](JournalRecord record) {
+      record.key = name;
+      record.era = era;
+      text += ToLine(record, ++*sequence);
+    };
+    for (const auto& [profile, wish] : key.layers) {
+      add({.kind = Kind::kJoined, .profile = profile, .wish = wish, .base = key.base, .to = key.set});
+    }
+    if (key.pending.has_value()) {
+      const Pending& pending = *key.pending;
+      add({.kind = pending.releasing ? Kind::kReleasing : Kind::kApplying,
+           .profile = pending.layer.profile,
+           .wish = pending.layer.wish,
+           .base = pending.base,
+           .from = pending.from,
+           .to = pending.to});
+      if (pending.found.has_value()) {
+        add({.kind = Kind::kFound, .profile = pending.layer.profile, .to = *pending.found});
       }
     }
-    if (!key.pending.has_value()) continue;
-    const Pending& pending = *key.pending;
-    add({.kind = pending.releasing ? Kind::kReleasing : Kind::kApplying,
-         .profile = pending.layer.profile,
-         .key = name,
-         .wish = pending.layer.wish,
-         .base = pending.base,
-         .from = pending.from,
-         .to = pending.to});
-    if (pending.found.has_value()) {
-      add({.kind = Kind::kFound, .profile = pending.layer.profile, .key = name, .to = *pending.found});
-    }
+    if (key.doubted) add({.kind = Kind::kDoubted});
   }
   return text;
 }

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <utility>
 
 #include "absl/status/status.h"
@@ -25,13 +27,24 @@ class JournalFile final : public JournalStore {
   }
 
   absl::Status Append(std::string_view line) override {
-    if (!file_) return absl::FailedPreconditionError(absl::StrCat(path_, " was not loaded"));
-    return os::AppendDurably(file_, path_, line);
+    if (!file_) return absl::FailedPreconditionError(absl::StrCat(path_, " is not open; start the agent again"));
+    const off_t end = lseek(file_.get(), 0, SEEK_END);
+    const absl::Status appended = os::AppendDurably(file_, path_, line);
+    // What could not be cut off again would be glued to the next line.
+    if (!appended.ok() && lseek(file_.get(), 0, SEEK_END) != end) file_.Reset();
+    return appended;
   }
 
   absl::Status Replace(std::string_view text) override {
+    file_.Reset();  // when this fails, nobody knows which file a crash would leave
     if (absl::Status replaced = os::WriteFileAtomically(path_, text); !replaced.ok()) return replaced;
     return Open();
+  }
+
+  absl::StatusOr<std::string> KeepDamaged(std::string_view text) override {
+    const std::string copy = path_ + ".damaged";
+    if (absl::Status kept = os::WriteFileAtomically(copy, text); !kept.ok()) return kept;
+    return copy;
   }
 
  private:

@@ -40,6 +40,9 @@ class ProcSysctlTree final : public SysctlTree {
   bool Writable(const std::string& key) override { return Open(key, O_WRONLY).ok(); }
 
   absl::Status Write(const std::string& key, const std::string& value) override {
+    if (value.size() > kLongestSysctl) {
+      return absl::InvalidArgumentError(absl::StrCat("cannot write ", key, ": the value has ", value.size(), " bytes"));
+    }
     const absl::StatusOr<os::Fd> file = Open(key, O_WRONLY);
     if (!file.ok()) return file.status();
     // With the newline an empty value is something that can be written.

@@ -7,6 +7,10 @@
 
 namespace loadstar::agent {
 
+// The longest value that the kernel takes whole (proc_do_large_bitmap takes a page, and a list in two pieces would be
+// another list in between).
+inline constexpr size_t kLongestSysctl = 4094;
+
 // The kernel's settings by key. Faked in tests. Owned by the thread that tunes.
 class SysctlTree {
  public:
@@ -17,7 +21,7 @@ class SysctlTree {
   virtual absl::StatusOr<std::string> Read(const std::string& key) = 0;
   // Whether Write could work. False where the kernel lets nobody write it here, or not this process.
   virtual bool Writable(const std::string& key) = 0;
-  // As Read; also INVALID_ARGUMENT: the kernel refuses the value.
+  // As Read; also INVALID_ARGUMENT: the kernel refuses the value, or it is longer than kLongestSysctl.
   virtual absl::Status Write(const std::string& key, const std::string& value) = 0;
 };
 

@@ -52,13 +52,6 @@ Outcome OutcomeOf(const absl::Status& status) {
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
-std::string Interrupted(const TunedKey& tuned, const std::string& now) {
-  const Pending& pending = *tuned.pending;
-  return absl::StrCat("it was interrupted while it was being ", pending.releasing ? "rolled back" : "changed",
-                      " from \"", pending.from, "\" to \"", pending.to, "\", and now holds \"", now,
-                      "\"; rollback --force writes \"", pending.from, "\" first");
-}
-
 }  // namespace
 
 std::string_view ToWord(Outcome outcome) {
@@ -71,38 +64,58 @@ std::string_view ToWord(Outcome outcome) {
 absl::Status Tuner::Load() {
   const absl::StatusOr<std::string> text = journal_.Load();
   if (!text.ok()) return text.status();
-  Replayed replayed = Replay(*text, boot_id_);
+  Replayed replayed = Replay(*text, era_);
   keys_ = std::move(replayed.keys);
   problems_ = std::move(replayed.problems);
   sequence_ = replayed.last_sequence;
   journal_bytes_ = text->size();
+  // Before anything is appended: it would be glued to a torn line, and numbered on from a gap.
+  const bool unclean = replayed.torn_end || !problems_.empty();
+  if (!problems_.empty()) {
+    const absl::StatusOr<std::string> kept = journal_.KeepDamaged(*text);
+    if (!kept.ok()) return kept.status();
+    problems_.push_back(absl::StrCat("the damaged journal is kept as ", *kept));
+  }
+  if (unclean || (keys_.empty() && !text->empty())) {
+    if (absl::Status compacted = Compact(); !compacted.ok()) return compacted;
+  }
   std::vector<std::string> pending;
   for (const auto& [key, tuned] : keys_) {
     if (tuned.pending.has_value()) pending.push_back(key);
   }
   for (const std::string& key : pending) Resolve(key);
-  if (problems_.empty()) {
-    return replayed.torn_end || (keys_.empty() && !text->empty()) ? Compact() : absl::OkStatus();
-  }
-  // A damaged journal is kept as it is, for whoever looks into it; but what comes next must not be glued to a torn
-  // line.
-  return replayed.torn_end ? journal_.Append("\n") : absl::OkStatus();
+  return keys_.empty() && journal_bytes_ > 0 ? Compact() : absl::OkStatus();
 }
 
 absl::Status Tuner::Compact() {
-  const std::string text = Compacted(keys_, boot_id_, &sequence_);
-  absl::Status replaced = journal_.Replace(text);
-  if (replaced.ok()) journal_bytes_ = text.size();
-  return replaced;
+  uint64_t sequence = sequence_;
+  const std::string text = Compacted(keys_, &sequence);
+  if (absl::Status replaced = journal_.Replace(text); !replaced.ok()) return replaced;
+  sequence_ = sequence;
+  journal_bytes_ = text.size();
+  return absl::OkStatus();
 }
 
 absl::Status Tuner::Record(JournalRecord record) {
-  const std::string line = ToLine(record, sequence_ + 1, boot_id_);
+  if (record.era.empty()) record.era = keys_.at(record.key).era;
+  const std::string line = ToLine(record, sequence_ + 1);
   if (absl::Status appended = journal_.Append(line); !appended.ok()) return appended;
   ++sequence_;
   journal_bytes_ += line.size();
   (void)Follow(record, sequence_, &keys_);
   return absl::OkStatus();
+}
+
+std::string Tuner::Doubt(const TunedKey& tuned, const std::string& now) {
+  if (tuned.pending.has_value()) {
+    const Pending& pending = *tuned.pending;
+    return absl::StrCat("it was interrupted while it was being ", pending.releasing ? "rolled back" : "changed",
+                        " from \"", pending.from, "\" to \"", pending.to, "\", and now holds \"", now,
+                        "\"; rollback --force writes \"", pending.from, "\" first");
+  }
+  if (!tuned.doubted) return "";
+  return absl::StrCat("the journal is damaged where it tells of it; as far as it is known it was \"", tuned.base,
+                      "\" before and set to \"", tuned.set, "\"");
 }
 
 void Tuner::Resolve(const std::string& key) {
@@ -122,13 +135,18 @@ void Tuner::Resolve(const std::string& key) {
   }
 }
 
-absl::Status Tuner::PutBack(const std::string& profile, const std::string& key) {
-  const std::string from = keys_.at(key).pending->from;
-  if (absl::Status written = tree_.Write(key, from); !written.ok()) return written;
+absl::Status Tuner::PutBack(const std::string& profile, const std::string& key, const std::string& found) {
+  const Pending pending = *keys_.at(key).pending;
+  if (pending.found != found && IsPlain(found)) {
+    const absl::Status noted = Record({.kind = Kind::kFound, .profile = profile, .key = key, .to = found});
+    if (!noted.ok()) return noted;
+  }
+  if (absl::Status written = tree_.Write(key, pending.from); !written.ok()) return written;
   const absl::StatusOr<std::string> now = tree_.Read(key);
   if (!now.ok()) return now.status();
-  if (*now != from)
-    return absl::AbortedError(absl::StrCat(key, " holds \"", *now, "\" after \"", from, "\" was written"));
+  if (*now != pending.from) {
+    return absl::AbortedError(absl::StrCat(key, " holds \"", *now, "\" after \"", pending.from, "\" was written"));
+  }
   return Record({.kind = Kind::kDropped, .profile = profile, .key = key});
 }
 
@@ -148,42 +166,47 @@ Tuner::Decision Tuner::Decide(const std::string& profile, const v1::SysctlSettin
                                                      setting.module(), " brings the key, if it is to be used at all"));
   }
   if (!now.ok()) return end(OutcomeOf(now.status()), Message(now.status()));
-  step.before = *now;
+  step.before = step.after = *now;
   if (!IsPlain(*now)) return end(Outcome::kUnsuitable, "it holds what is no text");
   const auto tuned = keys_.find(setting.key());
   const bool known = tuned != keys_.end();
-  if (known && tuned->second.pending.has_value()) return end(Outcome::kUncertain, Interrupted(tuned->second, *now));
+  if (known) {
+    if (std::string doubt = Doubt(tuned->second, *now); !doubt.empty()) return end(Outcome::kUncertain, doubt);
+  }
   // What somebody else wrote since is the base from here on.
   const bool ours = known && tuned->second.set == *now;
   decision.base = ours ? tuned->second.base : *now;
-  std::vector<Wish> wishes;
+  decision.era = known ? tuned->second.era : era_.Of(setting.scope());
   bool applied = false;
   if (known) {
     for (const Layer& layer : tuned->second.layers) {
       if (layer.profile == profile) {
-        applied = layer.wish == decision.wish;
+        applied = ours && layer.wish == decision.wish;
         continue;
       }
       if (Contradict(layer.wish, decision.wish)) {
         return end(Outcome::kContradicts,
                    absl::StrCat("profile ", layer.profile, " wants it otherwise; roll that back first"));
       }
-      wishes.push_back(layer.wish);
+      decision.wishes.push_back(layer.wish);
     }
   }
-  wishes.push_back(decision.wish);
-  const std::optional<std::string> target = Fulfil(decision.base, wishes);
+  decision.wishes.push_back(decision.wish);
+  const std::optional<std::string> target = Fulfil(decision.base, decision.wishes);
   if (!target.has_value()) {
     return end(Outcome::kUnsuitable, absl::StrCat("it holds \"", *now, "\", which is not of the kind that is wanted"));
   }
-  step.after = *target;
   if (Same(*target, *now)) {
-    step.after = *now;
-    decision.joins = ours && !applied;
+    decision.joins = !applied;
     return end(Outcome::kFulfilled, "");
   }
+  if (std::max(now->size(), target->size()) > kLongestSysctl) {
+    return end(Outcome::kUnsuitable,
+               absl::StrCat("its list is longer than the ", kLongestSysctl, " bytes that the kernel takes at once"));
+  }
+  step.after = *target;
   if (!tree_.Writable(setting.key())) return end(Outcome::kReadOnly, "it cannot be written here by this agent");
-  step.lowers = Lowers(*now, *target, decision.wish.policy);
+  step.lowers = Lowers(*now, *target, spec::SysctlKindOf(setting.key()));
   return end(Outcome::kChanged, "");
 }
 
@@ -195,45 +218,52 @@ TuneStep Tuner::Execute(const Decision& decision) {
     return step;
   };
   if (decision.joins) {
-    const absl::Status joined =
-        Record({.kind = Kind::kJoined, .profile = step.profile, .key = step.key, .wish = decision.wish});
+    const absl::Status joined = Record({.kind = Kind::kJoined,
+                                        .profile = step.profile,
+                                        .key = step.key,
+                                        .era = decision.era,
+                                        .wish = decision.wish,
+                                        .base = decision.base,
+                                        .to = step.before});
     return joined.ok() ? step : end(Outcome::kNotTried, Message(joined));
   }
   if (step.outcome != Outcome::kChanged) return step;
-  absl::Status announced = Record({.kind = Kind::kApplying,
-                                   .profile = step.profile,
-                                   .key = step.key,
-                                   .wish = decision.wish,
-                                   .base = decision.base,
-                                   .from = step.before,
-                                   .to = step.after});
+  const absl::Status announced = Record({.kind = Kind::kApplying,
+                                         .profile = step.profile,
+                                         .key = step.key,
+                                         .era = decision.era,
+                                         .wish = decision.wish,
+                                         .base = decision.base,
+                                         .from = step.before,
+                                         .to = step.after});
   if (!announced.ok()) return end(Outcome::kNotTried, Message(announced));
   const absl::Status written = tree_.Write(step.key, step.after);
   const absl::StatusOr<std::string> now = tree_.Read(step.key);
   if (!now.ok()) return end(Outcome::kUncertain, Message(now.status()));
-  if (Same(*now, step.after)) {
-    const absl::Status confirmed =
-        Record({.kind = Kind::kApplied, .profile = step.profile, .key = step.key, .to = *now});
-    step.after = *now;
-    // It is done; the next life finds that out by itself.
-    return confirmed.ok() ? step : end(Outcome::kChanged, Message(confirmed));
-  }
+  const std::string asked = std::exchange(step.after, *now);
   if (*now == step.before) {
     const absl::Status dropped = Record({.kind = Kind::kDropped, .profile = step.profile, .key = step.key});
     if (!dropped.ok()) return end(Outcome::kRefused, Message(dropped));
     return end(Outcome::kRefused, written.ok() ? "the kernel took the value and kept its own" : Message(written));
   }
-  absl::Status undone = Record({.kind = Kind::kFound, .profile = step.profile, .key = step.key, .to = *now});
-  if (undone.ok()) undone = PutBack(step.profile, step.key);
-  step.after = *now;
-  if (!undone.ok()) return end(Outcome::kUncertain, Message(undone));
-  return end(Outcome::kRefused, absl::StrCat("the kernel made \"", *now, "\" of \"", decision.step.after,
-                                             "\"; what was before stands again"));
+  // Some values are rounded up.
+  if (Same(*now, asked) || (written.ok() && Fulfil(*now, decision.wishes) == *now)) {
+    const absl::Status confirmed =
+        Record({.kind = Kind::kApplied, .profile = step.profile, .key = step.key, .to = *now});
+    // It is done; the next life finds that out by itself.
+    return confirmed.ok() ? step : end(Outcome::kChanged, Message(confirmed));
+  }
+  if (const absl::Status back = PutBack(step.profile, step.key, *now); !back.ok()) {
+    return end(Outcome::kUncertain, Message(back));
+  }
+  return end(Outcome::kRefused,
+             absl::StrCat("the kernel made \"", *now, "\" of \"", asked, "\"; what was before stands again"));
 }
 
 std::vector<TuneStep> Tuner::Plan(const v1::TuningProfile& profile) {
   std::vector<TuneStep> steps;
   for (const v1::SysctlSetting& setting : profile.sysctls()) {
+    Resolve(setting.key());
     steps.push_back(Decide(profile.name(), setting).step);
   }
   return steps;
@@ -253,7 +283,7 @@ std::vector<TuneStep> Tuner::Apply(const v1::TuningProfile& profile) {
     steps.push_back(Execute(decision));
     if (steps.back().outcome == Outcome::kNotTried) failure = steps.back().why;
   }
-  if (journal_bytes_ > kJournalBytes && problems_.empty()) (void)Compact();
+  if (journal_bytes_ > kJournalBytes) (void)Compact();
   return steps;
 }
 
@@ -271,8 +301,8 @@ TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool
   auto tuned = keys_.find(key);
   if (tuned != keys_.end() && tuned->second.pending.has_value()) {
     const Pending pending = *tuned->second.pending;
-    if (pending.found != *now && !force) return end(Outcome::kUncertain, Interrupted(tuned->second, *now));
-    if (absl::Status back = PutBack(pending.layer.profile, key); !back.ok()) {
+    if (pending.found != *now && !force) return end(Outcome::kUncertain, Doubt(tuned->second, *now));
+    if (absl::Status back = PutBack(pending.layer.profile, key, *now); !back.ok()) {
       return end(Outcome::kUncertain, Message(back));
     }
     now = step.after = pending.from;
@@ -282,19 +312,24 @@ TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool
   if (tuned == keys_.end() || std::none_of(tuned->second.layers.begin(), tuned->second.layers.end(), claims)) {
     return end(Outcome::kRestored, "");
   }
+  const TunedKey known = tuned->second;
+  if (known.doubted && !force) return end(Outcome::kUncertain, Doubt(known, *now));
   std::vector<Wish> others;
-  for (const Layer& layer : tuned->second.layers) {
+  for (const Layer& layer : known.layers) {
     if (!claims(layer)) others.push_back(layer.wish);
   }
-  const std::string target = Fulfil(tuned->second.base, others).value_or(tuned->second.base);
-  if (*now != tuned->second.set && *now != target && !force) {
-    return end(Outcome::kForeign, absl::StrCat("it was set to \"", tuned->second.set, "\", and somebody else wrote \"",
-                                               *now, "\" since; rollback --force writes \"", target, "\""));
+  // A key that was never written is not ours to restore, whatever it holds by now.
+  const bool untouched = known.base == known.set && !known.doubted;
+  const std::string target = untouched ? *now : Fulfil(known.base, others).value_or(known.base);
+  if (*now != known.set && *now != target && !force) {
+    return end(Outcome::kForeign, absl::StrCat("it was set to \"", known.set, "\", and somebody else wrote \"", *now,
+                                               "\" since; rollback --force writes \"", target, "\""));
   }
-  absl::Status announced =
+  if (!IsPlain(*now)) return end(Outcome::kUnsuitable, "it holds what is no text");
+  const absl::Status announced =
       Record({.kind = Kind::kReleasing, .profile = profile, .key = key, .from = *now, .to = target});
   if (!announced.ok()) return end(Outcome::kNotTried, Message(announced));
-  absl::Status written = *now == target ? absl::OkStatus() : tree_.Write(key, target);
+  const absl::Status written = *now == target ? absl::OkStatus() : tree_.Write(key, target);
   const absl::StatusOr<std::string> then = tree_.Read(key);
   if (!then.ok()) return end(Outcome::kUncertain, Message(then.status()));
   step.after = *then;
@@ -302,9 +337,15 @@ TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool
     const absl::Status confirmed = Record({.kind = Kind::kReleased, .profile = profile, .key = key, .to = *then});
     return end(others.empty() ? Outcome::kRestored : Outcome::kKept, confirmed.ok() ? "" : Message(confirmed));
   }
-  if (written.ok()) written = absl::AbortedError("the kernel took the value and kept its own");
-  if (*then == *now) (void)Record({.kind = Kind::kDropped, .profile = profile, .key = key});
-  return end(Outcome::kRefused, Message(written));
+  if (*then == *now) {
+    (void)Record({.kind = Kind::kDropped, .profile = profile, .key = key});
+    return end(Outcome::kRefused, written.ok() ? "the kernel took the value and kept its own" : Message(written));
+  }
+  if (const absl::Status back = PutBack(profile, key, *then); !back.ok())
+    return end(Outcome::kUncertain, Message(back));
+  step.after = *now;
+  return end(Outcome::kRefused,
+             absl::StrCat("the kernel made \"", *then, "\" of \"", target, "\"; what was before stands again"));
 }
 
 std::vector<TuneStep> Tuner::Rollback(const std::string& profile, bool force) {
@@ -319,7 +360,7 @@ std::vector<TuneStep> Tuner::Rollback(const std::string& profile, bool force) {
   std::vector<TuneStep> steps;
   steps.reserve(mine.size());
   for (const auto& [order, key] : mine) steps.push_back(Release(profile, key, force));
-  if (keys_.empty() && journal_bytes_ > 0 && problems_.empty()) (void)Compact();
+  if (keys_.empty() && journal_bytes_ > 0) (void)Compact();
   return steps;
 }
 
@@ -333,7 +374,7 @@ TuneStep Tuner::StatusOf(const std::string& key, const TunedKey& tuned, const La
   const absl::StatusOr<std::string> now = tree_.Read(key);
   if (!now.ok()) return end(OutcomeOf(now.status()), Message(now.status()));
   step.after = *now;
-  if (tuned.pending.has_value()) return end(Outcome::kUncertain, Interrupted(tuned, *now));
+  if (std::string doubt = Doubt(tuned, *now); !doubt.empty()) return end(Outcome::kUncertain, std::move(doubt));
   if (*now == tuned.set) return end(Outcome::kApplied, "");
   return end(Outcome::kForeign, absl::StrCat("it was set to \"", tuned.set, "\""));
 }

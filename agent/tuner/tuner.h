@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -35,7 +36,8 @@ struct TuneStep {
     // All, and Status.
     kApplied,    // it holds what was set: `after`; before any profile it held `before`
     kForeign,    // somebody else changed it since: `after` is what it holds now. Left alone.
-    kUncertain,  // a step on it was interrupted, and it holds neither what was before nor what was to come. Left alone.
+    kUncertain,  // it cannot be told whether it holds what was set: a step on it was interrupted and it holds neither
+                 // what was before nor what was to come, or the journal is damaged there. Left alone.
   };
   std::string profile = {};
   std::string key = {};
@@ -50,20 +52,20 @@ std::string_view ToWord(TuneStep::Outcome outcome);
 // Owned by the thread that tunes; tree and journal must outlive it.
 class Tuner {
  public:
-  Tuner(SysctlTree* tree, JournalStore* journal, std::string boot_id)
-      : tree_(*tree), journal_(*journal), boot_id_(std::move(boot_id)) {}
+  Tuner(SysctlTree* tree, JournalStore* journal, Era era) : tree_(*tree), journal_(*journal), era_(std::move(era)) {}
 
   // Reads the journal. Call it first; nothing may be applied when it fails.
   absl::Status Load();
-  // What of the journal could not be used, in words.
+  // What of the journal could not be used, in words, and where the damaged text is kept.
   const std::vector<std::string>& problems() const { return problems_; }
   const TunedKeys& keys() const { return keys_; }
 
-  // What Apply would do now. Changes nothing.
+  // What Apply would do now. Changes no key.
   std::vector<TuneStep> Plan(const v1::TuningProfile& profile);
   // Goes on past keys that cannot be had; stops when the journal fails.
   std::vector<TuneStep> Apply(const v1::TuningProfile& profile);
-  // Takes a profile's wishes back, the last one first. `force`: also where somebody else changed the key since.
+  // Takes a profile's wishes back, the last one first. `force`: also where somebody else changed the key since, or
+  // where that is uncertain.
   std::vector<TuneStep> Rollback(const std::string& profile, bool force);
   // One step for each key of each profile that is applied: kApplied, kForeign or kUncertain, and kMissing when the key
   // has gone (its module was unloaded).
@@ -74,23 +76,28 @@ class Tuner {
     TuneStep step;
     Wish wish = {};
     std::string base = {};
-    bool joins = false;  // kFulfilled on another profile's account
+    std::string era = {};
+    std::vector<Wish> wishes = {};  // of all profiles, this one's included
+    bool joins = false;             // kFulfilled, and not known yet
   };
 
   Decision Decide(const std::string& profile, const v1::SysctlSetting& setting);
   TuneStep Execute(const Decision& decision);
   TuneStep Release(const std::string& profile, const std::string& key, bool force);
   TuneStep StatusOf(const std::string& key, const TunedKey& tuned, const Layer& layer);
+  // Why it cannot be told what the key's value is; empty where it can.
+  static std::string Doubt(const TunedKey& tuned, const std::string& now);
   // Brings a step whose end is not known to an end where what the key holds tells it. Writes no key.
   void Resolve(const std::string& key);
-  // Writes again what a pending step was to replace. An error when the key does not read so afterwards.
-  absl::Status PutBack(const std::string& profile, const std::string& key);
+  // Writes again what a pending step was to replace, in place of `found`, which the key holds. An error when the key
+  // does not read so afterwards.
+  absl::Status PutBack(const std::string& profile, const std::string& key, const std::string& found);
   absl::Status Record(JournalRecord record);
   absl::Status Compact();
 
   SysctlTree& tree_;
   JournalStore& journal_;
-  const std::string boot_id_;
+  const Era era_;
   TunedKeys keys_;
   std::vector<std::string> problems_;
   uint64_t sequence_ = 0;

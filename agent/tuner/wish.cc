@@ -101,16 +101,17 @@ std::optional<std::string> Fulfil(std::string_view base, const std::vector<Wish>
 bool Contradict(const Wish& one, const Wish& other) {
   const auto exactly = [](const Wish& wish) { return wish.policy == v1::SYSCTL_POLICY_EXACTLY; };
   if (!exactly(one) && !exactly(other)) {
-    const auto list = [](const Wish& wish) { return wish.policy == v1::SYSCTL_POLICY_INCLUDES; };
-    return list(one) != list(other) || (!list(one) && one.values.size() != other.values.size());
+    const bool list = one.policy == v1::SYSCTL_POLICY_INCLUDES;
+    return one.policy != other.policy || (!list && one.values.size() != other.values.size());
   }
   const Wish& fixed = exactly(one) ? one : other;
   const Wish& free = exactly(one) ? other : one;
   return Fulfil(ToText(fixed.values), {free}) != ToText(fixed.values);
 }
 
-bool Lowers(std::string_view before, std::string_view after, v1::SysctlPolicy policy) {
-  if (policy == v1::SYSCTL_POLICY_INCLUDES) {
+bool Lowers(std::string_view before, std::string_view after, spec::SysctlKind kind) {
+  if (kind == spec::SysctlKind::kChoice) return false;
+  if (kind == spec::SysctlKind::kPorts) {
     const std::optional<Ranges> had = os::ParsePortList(before);
     const std::optional<Ranges> has = os::ParsePortList(after);
     if (!had.has_value() || !has.has_value()) return false;
@@ -122,8 +123,8 @@ bool Lowers(std::string_view before, std::string_view after, v1::SysctlPolicy po
   const std::optional<Numbers> has = os::ParseNumbers(after);
   if (!had.has_value() || !has.has_value() || had->size() != has->size()) return false;
   for (size_t i = 0; i < had->size(); ++i) {
-    const bool first_of_range = policy == v1::SYSCTL_POLICY_COVERS && i == 0;
-    if (first_of_range ? (*has)[i] > (*had)[i] : (*has)[i] < (*had)[i]) return true;
+    const bool begins = kind == spec::SysctlKind::kRange && i == 0;
+    if (begins ? (*has)[i] > (*had)[i] : (*has)[i] < (*had)[i]) return true;
   }
   return false;
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/spec/sysctl_key.h"
 #include "loadstar/v1/tuning.pb.h"
 
 namespace loadstar::agent {
@@ -28,7 +29,8 @@ std::optional<std::string> Fulfil(std::string_view base, const std::vector<Wish>
 // Whether no text can fulfil both.
 bool Contradict(const Wish& one, const Wish& other);
 
-// Whether the same numbers, or fewer ports, are in `after` than in `before`: a number went down, a range lost ports.
-bool Lowers(std::string_view before, std::string_view after, v1::SysctlPolicy policy);
+// Whether there is less in `after` than in `before`: a number went down, a range or a list lost some of its own.
+// Choices never do.
+bool Lowers(std::string_view before, std::string_view after, spec::SysctlKind kind);
 
 }  // namespace loadstar::agent

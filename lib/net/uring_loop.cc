@@ -274,19 +274,11 @@ int UringLoop::Watch(SocketId id, const Address* peer, int* /*connect_error*/) {
   } else if (socket.state == State::kListening) {
     Accept(id);
   } else {
-    // The receive is linked to the connect: the kernel begins it without another turn. Only what is submitted at once
-    // is linked.
-    while (io_uring_sq_space_left(&ring_) < 2) {
-      ++stats_.queue_overflows;
-      Enter(-1);
-    }
     io_uring_sqe* entry = NextEntry();
     sockaddr_in6* address = &peers_[static_cast<size_t>(entry - ring_.sq.sqes)];
     std::memcpy(address, &peer->storage, std::min<size_t>(peer->length, sizeof(*address)));
     io_uring_prep_connect(entry, socket.fd, reinterpret_cast<const sockaddr*>(address), peer->length);
-    entry->flags |= IOSQE_IO_LINK;
     entry->user_data = Pack(Operation::kConnect, id, socket.generation);
-    Receive(id);
   }
   return 0;
 }
@@ -653,9 +645,7 @@ void UringLoop::HandleConnect(SocketId id, int result) {
   socket.state = State::kOpen;
   socket.handler->OnConnected(socket.tag, id, 0);
   if (Alive(token)) {
-    if (!socket.receiving) {
-      Receive(id);
-    }
+    Receive(id);
     GatherQueue(id);
     CheckDrained(id);
   }
@@ -668,9 +658,6 @@ void UringLoop::HandleReceive(EventToken token, bool alive, int result, uint32_t
   if (alive) {
     socket.receiving = more;
     socket.cancelling = false;  // if it still goes on, it has to be asked back again
-    if (socket.state == State::kConnecting) {
-      return;  // the kernel was short of memory and broke the link: the connect's completion begins another
-    }
   }
   if ((flags & IORING_CQE_F_BUFFER) != 0) {
     const uint32_t buffer = flags >> IORING_CQE_BUFFER_SHIFT;

@@ -13,7 +13,8 @@ namespace loadstar::os {
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes = 16u << 20);
 
 // Replaces a file so that a crash at any moment leaves the old or the new content, durably: temporary file beside it,
-// fsync, rename, fsync of the folder. On failure the old content stands.
+// fsync, rename, fsync of the folder. On failure the old content stands, or (where only the folder could not be made
+// durable) one of the two.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view content);
 
 // Creates a folder and those above it; OK when it is there.

@@ -1,8 +1,9 @@
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "lib/spec/complete.h"
 #include "lib/spec/spec.h"
@@ -20,15 +21,60 @@ constexpr uint64_t kMaxNumber = std::numeric_limits<int64_t>::max();
 constexpr size_t kMaxModule = 63;
 constexpr size_t kMaxSentence = 300;
 
-// Settings whose numbers are choices, of which none is more than another (Documentation/networking/ip-sysctl.rst,
-// Documentation/admin-guide/sysctl/vm.rst).
-constexpr std::array<std::string_view, 10> kChoices = {
-    "net.ipv4.tcp_tw_reuse",       "net.ipv4.tcp_syncookies",         "net.ipv4.tcp_ecn",
-    "net.ipv4.tcp_mtu_probing",    "net.ipv4.tcp_timestamps",         "net.ipv4.tcp_fastopen",
-    "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter", "vm.overcommit_memory",
-    "net.ipv4.ip_forward"};
+// What may be asked of a kind of key; the first is the default.
+std::vector<v1::SysctlPolicy> PoliciesOf(SysctlKind kind) {
+  switch (kind) {
+    case SysctlKind::kChoice:
+      return {v1::SYSCTL_POLICY_EXACTLY};
+    case SysctlKind::kRange:
+      return {v1::SYSCTL_POLICY_COVERS, v1::SYSCTL_POLICY_EXACTLY};
+    case SysctlKind::kPorts:
+      return {v1::SYSCTL_POLICY_INCLUDES};
+    case SysctlKind::kSize:
+      break;
+  }
+  return {v1::SYSCTL_POLICY_AT_LEAST, v1::SYSCTL_POLICY_EXACTLY};
+}
 
-bool IsChoice(std::string_view key) { return std::find(kChoices.begin(), kChoices.end(), key) != kChoices.end(); }
+std::string_view WordOf(v1::SysctlPolicy policy) {
+  switch (policy) {
+    case v1::SYSCTL_POLICY_EXACTLY:
+      return "exactly";
+    case v1::SYSCTL_POLICY_COVERS:
+      return "covers";
+    case v1::SYSCTL_POLICY_INCLUDES:
+      return "includes";
+    default:
+      return "at-least";
+  }
+}
+
+std::string_view MeaningOf(SysctlKind kind) {
+  switch (kind) {
+    case SysctlKind::kChoice:
+      return "choices, of which none is more than another";
+    case SysctlKind::kRange:
+      return "the ends of a range";
+    case SysctlKind::kPorts:
+      return "a list of ports";
+    case SysctlKind::kSize:
+      break;
+  }
+  return "sizes";
+}
+
+void CheckPolicy(v1::SysctlSetting* setting, const std::string& field, Report* report) {
+  const SysctlKind kind = SysctlKindOf(setting->key());
+  const std::vector<v1::SysctlPolicy> possible = PoliciesOf(kind);
+  if (setting->policy() == v1::SYSCTL_POLICY_UNSPECIFIED) setting->set_policy(possible.front());
+  if (std::find(possible.begin(), possible.end(), setting->policy()) != possible.end()) return;
+  std::vector<std::string> words;
+  for (const v1::SysctlPolicy policy : possible) words.emplace_back(WordOf(policy));
+  report->Add(field,
+              Cat("the numbers of ", setting->key(), " are ", MeaningOf(kind), ", for which ",
+                  WordOf(setting->policy()), " means nothing"),
+              Cat("Write policy: ", JoinWords(words, " or ")));
+}
 
 void CheckRanges(const v1::SysctlSetting& setting, const std::string& field, Report* report) {
   for (int i = 0; i + 1 < setting.values_size(); i += 2) {
@@ -46,21 +92,26 @@ void CheckValues(const v1::SysctlSetting& setting, const std::string& field, Rep
   if (report->Spoilt(field)) return;
   const int count = setting.values_size();
   if (count == 0) return report->Add(field, "the setting has no value", "Write value: 4096");
-  switch (setting.policy()) {
-    case v1::SYSCTL_POLICY_COVERS:
-      if (count != 2) return report->Add(field, "covers needs one range", "Write it such as 1024-65535");
-      return CheckRanges(setting, field, report);
-    case v1::SYSCTL_POLICY_INCLUDES:
-      if (count % 2 != 0) return report->Add(field, "includes needs ports", "Write them such as 8080,9100-9103");
-      if (count > 2 * kMaxRanges) return report->Add(field, Cat("there are more than ", kMaxRanges, " ranges"));
-      return CheckRanges(setting, field, report);
-    default:
-      if (count > kMaxNumbers) {
-        return report->Add(field, Cat("there are ", count, " numbers; at most ", kMaxNumbers, " are possible"));
-      }
-      for (const uint64_t value : setting.values()) {
-        if (value > kMaxNumber) return report->Add(field, Cat(value, " is more than the kernel can hold"));
-      }
+  const SysctlKind kind = SysctlKindOf(setting.key());
+  if (kind == SysctlKind::kRange && count != 2) {
+    return report->Add(field, Cat("a range has two ends; here are ", count), "Write it such as 1024-65535");
+  }
+  if (kind == SysctlKind::kPorts && (count % 2 != 0 || count > 2 * kMaxRanges)) {
+    return report->Add(field, Cat("here are ", count, " ends of ranges of ports"),
+                       Cat("Give the first and the last of at most ", kMaxRanges, " ranges"));
+  }
+  if (kind == SysctlKind::kRange || kind == SysctlKind::kPorts) {
+    return CheckRanges(setting, field, report);
+  }
+  if (count > kMaxNumbers) {
+    return report->Add(field, Cat("there are ", count, " numbers; at most ", kMaxNumbers, " are possible"));
+  }
+  for (const uint64_t value : setting.values()) {
+    if (value > kMaxNumber) return report->Add(field, Cat(value, " is more than the kernel can hold"));
+  }
+  if (setting.policy() == v1::SYSCTL_POLICY_AT_LEAST &&
+      std::all_of(setting.values().begin(), setting.values().end(), [](uint64_t value) { return value == 0; })) {
+    report->Add(field, "every value is at least 0, so this asks for nothing", "Write policy: exactly, or a number");
   }
 }
 
@@ -75,16 +126,8 @@ void CompleteSysctl(v1::SysctlSetting* setting, const std::string& field, std::m
   } else if (const auto [other, first] = seen->emplace(setting->key(), key); !first) {
     report->Add(key, Cat(setting->key(), " is there twice (", other->second, ")"), "Keep one of them");
   }
-  if (setting->policy() == v1::SYSCTL_POLICY_UNSPECIFIED) setting->set_policy(v1::SYSCTL_POLICY_AT_LEAST);
-  const std::string policy = Join(field, "policy");
-  if (!v1::SysctlPolicy_IsValid(setting->policy())) {
-    report->Add(policy, "unknown policy", "Use at-least, exactly, covers or includes");
-  } else if (IsChoice(setting->key()) && setting->policy() != v1::SYSCTL_POLICY_EXACTLY) {
-    report->Add(policy, Cat("the numbers of ", setting->key(), " are choices; none is more than another"),
-                "Write policy: exactly");
-  } else {
-    CheckValues(*setting, Join(field, "value"), report);
-  }
+  CheckPolicy(setting, Join(field, "policy"), report);
+  CheckValues(*setting, Join(field, "value"), report);
   const std::string scope = Join(field, "scope");
   if (setting->scope() == v1::SYSCTL_SCOPE_UNSPECIFIED && !report->Spoilt(scope)) {
     report->Add(scope, "it is not said what a change reaches", "Write scope: host or scope: network-namespace");

@@ -3,6 +3,7 @@
 
 #include "lib/spec/kinds.h"
 #include "lib/spec/reader.h"
+#include "lib/spec/sysctl_key.h"
 #include "lib/spec/text.h"
 #include "lib/spec/units.h"
 
@@ -20,7 +21,8 @@ constexpr std::array kSysctlKeys = {
     KeyInfo{"value",
             "a number, numbers with blanks between them, a range such as 1024-65535 or ports such as 8080,9100-9103",
             "", "what it is to hold"},
-    KeyInfo{"policy", "at-least, exactly, covers or includes", "covers for a range, else at-least",
+    KeyInfo{"policy", "at-least, exactly, covers or includes",
+            "what suits the key: at-least, covers for a range, includes for ports, exactly for a choice",
             "what the value means beside the one that is there"},
     KeyInfo{"scope", "host or network-namespace", "", "what a change of it reaches"},
     KeyInfo{"module", "a module's name such as nf_conntrack", "the kernel itself", "what brings the setting"},
@@ -46,42 +48,59 @@ MaybeFlaw ReadOne(std::string_view word, uint64_t* number) {
   return ReadCount(word, number);
 }
 
-// "4096", "4096 131072 256MiB": numbers. "1024-65535", "8080,9100-9103": first and last of each range. `ranges` says
-// which of the two it was.
-MaybeFlaw ReadValues(std::string_view text, google::protobuf::RepeatedField<uint64_t>* values, bool* ranges) {
-  *ranges = text.find_first_of("-,") != std::string_view::npos;
-  const std::string_view separators = *ranges ? "," : " ";
-  while (!text.empty()) {
-    const std::string_view word = text.substr(0, text.find_first_of(separators));
-    text.remove_prefix(word.size() == text.size() ? word.size() : word.size() + 1);
-    if (word.empty() && !*ranges) continue;
-    const std::string_view first = word.substr(0, word.find('-'));
-    const std::string_view last = *ranges && first.size() < word.size() ? word.substr(first.size() + 1) : first;
-    for (const std::string_view part : {first, last}) {
-      uint64_t number = 0;
-      if (MaybeFlaw flaw = ReadOne(part, &number)) return flaw;
-      values->Add(number);
-      if (!*ranges) break;
-    }
+// The words between the separators, each handed to `read`.
+template <typename Read>
+MaybeFlaw ReadEach(std::string_view text, char separator, Read read) {
+  while (true) {
+    const size_t end = text.find(separator);
+    if (MaybeFlaw flaw = read(Trim(text.substr(0, end)))) return flaw;
+    if (end == std::string_view::npos) return std::nullopt;
+    text = Trim(text.substr(end + 1));
+  }
+}
+
+// "1024-65535", or "1024 65535" as the kernel shows it.
+MaybeFlaw ReadRange(std::string_view text, google::protobuf::RepeatedField<uint64_t>* values) {
+  const size_t dash = text.find('-');
+  const size_t between = dash == std::string_view::npos ? text.find(' ') : dash;
+  if (between == std::string_view::npos) return Flaw{Cat(Quoted(text), " is no range"), "Write it such as 1024-65535"};
+  for (const std::string_view end : {text.substr(0, between), text.substr(between + 1)}) {
+    if (MaybeFlaw flaw = ReadOne(Trim(end), values->Add())) return flaw;
   }
   return std::nullopt;
+}
+
+// By the kind of key: "4096", "4096 131072 256MiB"; "1024-65535"; "8080,9100-9103".
+MaybeFlaw ReadValues(SysctlKind kind, std::string_view text, google::protobuf::RepeatedField<uint64_t>* values) {
+  switch (kind) {
+    case SysctlKind::kRange:
+      return ReadRange(text, values);
+    case SysctlKind::kPorts:
+      return ReadEach(text, ',', [values](std::string_view word) -> MaybeFlaw {
+        if (word.find('-') != std::string_view::npos) return ReadRange(word, values);
+        uint64_t port = 0;
+        if (MaybeFlaw flaw = ReadOne(word, &port)) return flaw;
+        values->Add(port);
+        values->Add(port);
+        return std::nullopt;
+      });
+    default:
+      return ReadEach(text, ' ', [values](std::string_view word) { return ReadOne(word, values->Add()); });
+  }
 }
 
 void ReadSysctl(const Node& node, const std::string& path, Report* report, v1::SysctlSetting* setting) {
   const Reader reader(node, path, "a setting such as {key: net.core.somaxconn, value: 4096}", kSysctlKeys, report);
   reader.Text("key", setting->mutable_key());
-  bool ranges = false;
   std::string value;
   if (reader.Text("value", &value)) {
-    if (MaybeFlaw flaw = ReadValues(Trim(value), setting->mutable_values(), &ranges)) {
+    if (MaybeFlaw flaw = ReadValues(SysctlKindOf(setting->key()), Trim(value), setting->mutable_values())) {
       reader.Wrong("value", *reader.Find("value"), *std::move(flaw));
     }
   }
   int choice = 0;
   if (reader.Choose("policy", kPolicies, &choice)) {
     setting->set_policy(static_cast<v1::SysctlPolicy>(choice));
-  } else if (ranges) {
-    setting->set_policy(v1::SYSCTL_POLICY_COVERS);
   }
   if (reader.Choose("scope", kScopes, &choice)) setting->set_scope(static_cast<v1::SysctlScope>(choice));
   reader.Text("module", setting->mutable_module());

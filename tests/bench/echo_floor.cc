@@ -1,29 +1,28 @@
 // The least that an echo pair can cost, on io_uring and on epoll: what tests/bench/pair.py shows worker and target
 // beside.
 //   echo_floor io_uring|epoll CONNECTIONS SECONDS [MINIMUM_WAIT_US]
-// Client and server are a thread and a core each. First the client opens its connections, 256 at a time, then each
+// Client and server are a process and a core each. First the client opens its connections, 256 at a time, then each
 // sends 16 bytes when the last ones have come back. io_uring: registered descriptors, socket and connect and receive in
 // one chain, multishot accept and receive, one system call a turn. epoll: edge-triggered, one receive and one send for
 // each event. Nothing is measured but their number and CPU, and it gives up at the first error.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "tests/bench/bare_ring.h"
@@ -41,7 +40,7 @@ void Pin(int core) {
   cpu_set_t cores;
   CPU_ZERO(&cores);
   CPU_SET(core, &cores);
-  if (const int error = pthread_setaffinity_np(pthread_self(), sizeof(cores), &cores); error != 0) Give("pin", error);
+  if (sched_setaffinity(0, sizeof(cores), &cores) != 0) Give("pin", errno);
 }
 
 int Listen(sockaddr_in* address) {
@@ -56,9 +55,7 @@ int Listen(sockaddr_in* address) {
   return fd;
 }
 
-// The server's thread, whose CPU the client reads.
-clockid_t server_clock;
-std::atomic<bool> server_up = false;
+clockid_t server_clock;  // its CPU
 
 [[noreturn]] void ServeOnRing(int listener, unsigned connections) {
   BareRing ring(connections + 8);
@@ -260,14 +257,16 @@ int main(int argc, char** argv) {
   const uint32_t minimum_us = argc == 5 ? static_cast<uint32_t>(std::atoi(argv[4])) : 0;
   sockaddr_in peer{};
   const int listener = Listen(&peer);
-  std::thread([=] {
-    Pin(static_cast<int>(std::thread::hardware_concurrency()) - 1);
-    (void)pthread_getcpuclockid(pthread_self(), &server_clock);
-    server_up = true;
+  const pid_t parent = getpid();
+  const pid_t server = fork();
+  if (server < 0) Give("fork", errno);
+  if (server == 0) {
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) return 4;
+    Pin(static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)) - 1);
     if (backend == "io_uring") ServeOnRing(listener, connections);
     ServeOnEpoll(listener);
-  }).detach();
-  while (!server_up) std::this_thread::yield();
+  }
+  if (const int error = clock_getcpuclockid(server, &server_clock); error != 0) Give("the server's clock", error);
   Pin(0);
   Client client(connections, std::atof(argv[3]));
   if (backend == "io_uring") DriveOnRing(&client, peer, connections, minimum_us);

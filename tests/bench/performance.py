@@ -3,8 +3,8 @@
 
 usage: performance.py
 
-Reads docs/performance/*.jsonl as the benches printed them: peers.jsonl (peers.py), growth.jsonl (growth.py), truth.jsonl
-(truth.py), runs.jsonl (full-short.sh, million.sh, quickstart.sh). A file or a figure that is not there is left out. Needs
+Reads docs/performance/*.jsonl as the benches printed them: peers.jsonl (peers.py), pair.jsonl (pair.py), growth.jsonl
+(growth.py), truth.jsonl (truth.py), runs.jsonl (full-short.sh, million.sh, quickstart.sh). A file or a figure that is not there is left out. Needs
 deploy/install-dependencies.sh --bench.
 """
 
@@ -67,6 +67,24 @@ def peers_part(peers):
             + (f"\n{given_rate}" if given_rate else ""))
 
 
+def pair_part(pair):
+    if not pair:
+        return ""
+    names = {"loadstar": "worker and target", "echo_floor": "bare pair"}
+    trips = [[names[p["tool"]], p["backend"], number(p["connections"]), number(p["requests_per_s"]),
+              number(p.get("requests_per_s_to_epoll"), 2), number(p["cpu_us_per_request"], 2),
+              number(p["target_cpu_us_per_request"], 2)] for p in pair if "connections" in p]
+    opened = [[names[p["tool"]], p["backend"], number(p["connections_per_s"]), number(p.get("connections_per_s_to_epoll"), 2)]
+              for p in pair if "opened" in p]
+    return ("## io_uring beside epoll\n\nThe worker and loadstar-target, each with a core of its own, both on the same backend; closed "
+            f"model, {pair[0]['protocol']}; medians of {pair[0]['median_of']} interleaved repetitions (`tests/bench/pair.py`). The bare "
+            "pair (`tests/bench/echo_floor.cc`) has no accounting and waits for no company: what the backends can do for anybody "
+            "on this machine.\n\n"
+            + table(["pair", "backend", "connections", "round trips/s", "x epoll", "client CPU us", "server CPU us"], trips)
+            + ("\nConnections opened, as many as the client can begin:\n\n"
+               + table(["pair", "backend", "connections/s", "x epoll"], opened) if opened else ""))
+
+
 def growth_part(growth):
     if not growth:
         return ""
@@ -127,7 +145,8 @@ def plot(peers, growth):
 
 
 def main():
-    peers, growth, truth, runs = medians("peers"), medians("growth"), medians("truth"), lines("runs")
+    peers, pair, growth, truth = (medians(name) for name in ("peers", "pair", "growth", "truth"))
+    runs = lines("runs")
     picture = ""
     if peers or growth:
         plot(peers, growth)
@@ -136,7 +155,7 @@ def main():
     head = ("# Performance\n\nWritten by `tests/bench/performance.py` from what the benches measured "
             f"(`docs/performance/*.jsonl`){', on ' + '; '.join(machines) if machines else ''}. On loopback a sender's system call also "
             "does the receiver's network work: how CPU divides between client and server is the kernel's accounting.\n\n")
-    parts = [picture, peers_part(peers), growth_part(growth), truth_part(truth), runs_part(runs)]
+    parts = [picture, peers_part(peers), pair_part(pair), growth_part(growth), truth_part(truth), runs_part(runs)]
     (DOCS / "performance.md").write_text(head + "\n".join(part for part in parts if part), encoding="utf-8")
 
 

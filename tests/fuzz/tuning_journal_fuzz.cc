@@ -23,9 +23,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     text.append(digits).append(line).append("\n");
   }
   using loadstar::agent::Replay;
-  loadstar::agent::Replayed replayed = Replay(text, "b");
+  const loadstar::agent::Era era{.of_host = "b", .of_network_namespace = "b/n"};
+  const loadstar::agent::Replayed replayed = Replay(text, era);
   uint64_t sequence = 0;
-  loadstar::agent::Replayed again = Replay(Compacted(replayed.keys, "b", &sequence), "b");
+  loadstar::agent::Replayed again = Replay(Compacted(replayed.keys, &sequence), era);
   if (!again.problems.empty() || again.torn_end || again.keys.size() != replayed.keys.size()) std::abort();
   for (auto& [key, tuned] : again.keys) tuned.order = replayed.keys.at(key).order;
   if (again.keys != replayed.keys) std::abort();

@@ -209,6 +209,24 @@ TEST_P(LoopTest, PeerThatSpeaksFirstIsHeardAfterTheConnect) {
   ASSERT_TRUE(Until([&] { return paused.received == "welcome"; }));
 }
 
+// A connection that is closed the moment it stands gives its descriptor's number to the next one, which must get its
+// bytes.
+TEST_P(LoopTest, AConnectionMadeWhileAnotherIsClosedGetsItsBytes) {
+  server->prepare = [](End* end) { EXPECT_TRUE(end->loop->Send(end->id, Bytes("welcome"))); };
+  for (int round = 0; round < 200; ++round) {
+    End first(loop.get()), second(loop.get());
+    first.on_connected = [&] {
+      round % 2 == 0 ? loop->Close(first.id) : loop->Reset(first.id);
+      EXPECT_TRUE(Connect(&second));
+    };
+    ASSERT_TRUE(Connect(&first));
+    ASSERT_TRUE(Until([&] { return second.received == "welcome"; })) << "round " << round;
+    EXPECT_EQ(first.received, "");
+    loop->Close(second.id);
+    Settle(2);
+  }
+}
+
 TEST_P(LoopTest, RefusedConnectIsToldWithItsErrnoAndFreesTheId) {
   loop->Close(listener);
   End client(loop.get());

@@ -9,7 +9,6 @@
 namespace loadstar::spec {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 TEST(SysctlKeyTest, OnlyDottedNamesAreKeys) {
@@ -31,27 +30,30 @@ Parsed WithSetting(const std::string& lines) {
   document.set_yaml("apiVersion: loadstar/v1\nkind: TuningProfile\nname: mine\nsysctls:\n  - {" + lines + "}\n");
   return Parse(document);
 }
-Parsed WithValue(const std::string& value) {
-  return WithSetting("key: a.b, scope: host, effect: e, source: s, value: " + value);
-}
+constexpr char kRest[] = ", scope: host, effect: e, source: s";
 
 TEST(TuningProfileTest, ValuesAreReadAsPeopleWriteThem) {
   const struct {
+    const char* key;
     const char* text;
     std::vector<uint64_t> values;
     v1::SysctlPolicy policy;
   } cases[] = {
-      {"4096", {4096}, v1::SYSCTL_POLICY_AT_LEAST},
-      {"2M", {2'000'000}, v1::SYSCTL_POLICY_AT_LEAST},
-      {"256MiB", {268'435'456}, v1::SYSCTL_POLICY_AT_LEAST},
-      {"4096  131072 256MiB", {4096, 131'072, 268'435'456}, v1::SYSCTL_POLICY_AT_LEAST},
-      {"30, policy: exactly", {30}, v1::SYSCTL_POLICY_EXACTLY},
-      {"1024-65535", {1024, 65'535}, v1::SYSCTL_POLICY_COVERS},
-      {"\"8080,9100-9103\", policy: includes", {8080, 8080, 9100, 9103}, v1::SYSCTL_POLICY_INCLUDES},
+      {"a.b", "4096", {4096}, v1::SYSCTL_POLICY_AT_LEAST},
+      {"a.b", "2M", {2'000'000}, v1::SYSCTL_POLICY_AT_LEAST},
+      {"a.b", "256MiB", {268'435'456}, v1::SYSCTL_POLICY_AT_LEAST},
+      {"a.b", "4096  131072 256MiB", {4096, 131'072, 268'435'456}, v1::SYSCTL_POLICY_AT_LEAST},
+      {"a.b", "30, policy: exactly", {30}, v1::SYSCTL_POLICY_EXACTLY},
+      {"net.ipv4.tcp_tw_reuse", "1", {1}, v1::SYSCTL_POLICY_EXACTLY},
+      {"net.ipv4.ip_local_port_range", "1024-65535", {1024, 65'535}, v1::SYSCTL_POLICY_COVERS},
+      {"net.ipv4.ip_local_port_range", "1024 65535", {1024, 65'535}, v1::SYSCTL_POLICY_COVERS},
+      {"net.ipv4.ip_local_port_range", "1024 - 65535, policy: exactly", {1024, 65'535}, v1::SYSCTL_POLICY_EXACTLY},
+      {"net.ipv4.ip_local_reserved_ports", "9100", {9100, 9100}, v1::SYSCTL_POLICY_INCLUDES},
+      {"net.ipv4.ip_local_reserved_ports", "\"8080, 9100-9103\"", {8080, 8080, 9100, 9103}, v1::SYSCTL_POLICY_INCLUDES},
   };
   for (const auto& one : cases) {
     SCOPED_TRACE(one.text);
-    const Parsed parsed = WithValue(one.text);
+    const Parsed parsed = WithSetting(std::string("key: ") + one.key + kRest + ", value: " + one.text);
     ASSERT_TRUE(parsed.problems.empty()) << ToString(parsed.problems);
     ASSERT_EQ(parsed.kind, Parsed::Kind::kTuningProfile);
     const v1::SysctlSetting& setting = parsed.tuning_profile.sysctls(0);
@@ -61,7 +63,9 @@ TEST(TuningProfileTest, ValuesAreReadAsPeopleWriteThem) {
 }
 
 TEST(TuningProfileTest, BadSettingsAreToldWithPlaceAndRemedy) {
-  const std::string rest = ", scope: host, effect: e, source: s";
+  const std::string rest = kRest;
+  const std::string range = "key: net.ipv4.ip_local_port_range, value: ";
+  const std::string ports = "key: net.ipv4.ip_local_reserved_ports, value: ";
   const struct {
     std::string setting;
     const char* problem;
@@ -71,18 +75,25 @@ TEST(TuningProfileTest, BadSettingsAreToldWithPlaceAndRemedy) {
       {"key: ../x.y, value: 1" + rest, "is no sysctl's name"},
       {"value: 1" + rest, "sysctls[0].key: the setting has no key"},
       {"key: a.b" + rest, "sysctls[0].value: the setting has no value"},
-      {"key: a.b, value: many" + rest, "sysctls[0].value: "},
-      {"key: a.b, value: -5" + rest, "sysctls[0].value: "},
+      {"key: a.b, value: many" + rest, "sysctls[0].value: \"many\""},
+      {"key: a.b, value: -5" + rest, "sysctls[0].value: \"-5\""},
       {"key: a.b, value: 1 2 3 4" + rest, "there are 4 numbers; at most 3 are possible"},
       {"key: a.b, value: 1e19" + rest, "is more than the kernel can hold"},
-      {"key: a.b, value: 65535-1024" + rest, "the range 65535-1024 ends before it begins"},
-      {"key: a.b, value: 1024-70000" + rest, "there is no port 70000. The last one is 65535"},
-      {"key: a.b, value: 5, policy: covers" + rest, "covers needs one range"},
-      {"key: a.b, value: 5, policy: includes" + rest, "includes needs ports"},
+      {"key: a.b, value: 0" + rest, "every value is at least 0, so this asks for nothing. Write policy: exactly"},
+      {"key: a.b, value: 1024-65535" + rest, "sysctls[0].value: \"1024-65535\""},
+      {range + "1024" + rest, "\"1024\" is no range. Write it such as 1024-65535"},
+      {range + "65535-1024" + rest, "the range 65535-1024 ends before it begins"},
+      {range + "1024-70000" + rest, "there is no port 70000. The last one is 65535"},
+      {range + "1024-65535, policy: at-least" + rest,
+       "the numbers of net.ipv4.ip_local_port_range are the ends of a range, for which at-least means nothing. Write "
+       "policy: covers or exactly"},
+      {ports + "\"80,\"" + rest, "sysctls[0].value: "},
+      {ports + "80, policy: exactly" + rest, "Write policy: includes"},
+      {"key: a.b, value: 5, policy: covers" + rest, "are sizes, for which covers means nothing"},
       {"key: a.b, value: 5, policy: at-last" + rest, "Did you mean \"at-least\"?"},
       {"key: a.b, valeu: 5" + rest, "unknown key \"valeu\". Did you mean \"value\""},
-      {"key: net.ipv4.tcp_tw_reuse, value: 1" + rest,
-       "the numbers of net.ipv4.tcp_tw_reuse are choices; none is more than another. Write policy: exactly"},
+      {"key: net.ipv4.tcp_tw_reuse, value: 1, policy: at-least" + rest,
+       "are choices, of which none is more than another, for which at-least means nothing. Write policy: exactly"},
       {"key: a.b, value: 5, effect: e, source: s", "sysctls[0].scope: it is not said what a change reaches"},
       {"key: a.b, value: 5, scope: host, source: s", "sysctls[0].effect: the setting has no effect"},
       {"key: a.b, value: 5, scope: host, effect: e", "sysctls[0].source: the setting has no source"},

@@ -13,7 +13,6 @@ namespace {
 using Outcome = TuneStep::Outcome;
 using Values = std::map<std::string, std::string>;
 
-constexpr char kBoot[] = "boot-1";
 constexpr FakeHost::Death kDeaths[] = {FakeHost::Death::kBefore, FakeHost::Death::kInTheMiddle,
                                        FakeHost::Death::kAfter};
 
@@ -53,7 +52,7 @@ void Work(Tuner* tuner) {
 // How many operations that is when nothing happens.
 int OperationsOfWork() {
   FakeHost host = Host();
-  Tuner tuner(&host, &host, kBoot);
+  Tuner tuner(&host, &host, kEra);
   EXPECT_TRUE(tuner.Load().ok());
   Work(&tuner);
   EXPECT_EQ(host.values, Initial());
@@ -68,7 +67,7 @@ TEST(CrashTest, AtEveryBoundaryStatusIsExactAndRollbackRestoresAll) {
       SCOPED_TRACE(absl::StrCat("operation ", operation, ", death ", static_cast<int>(death)));
       FakeHost host = Host();
       {
-        Tuner tuner(&host, &host, kBoot);
+        Tuner tuner(&host, &host, kEra);
         ASSERT_TRUE(tuner.Load().ok());
         host.DieAt(operation, death);
         Work(&tuner);
@@ -76,7 +75,7 @@ TEST(CrashTest, AtEveryBoundaryStatusIsExactAndRollbackRestoresAll) {
       }
       host.Revive();
       const Values at_death = host.values;
-      Tuner tuner(&host, &host, kBoot);
+      Tuner tuner(&host, &host, kEra);
       ASSERT_TRUE(tuner.Load().ok());
       EXPECT_TRUE(tuner.problems().empty());
       EXPECT_EQ(host.values, at_death) << "the start wrote a key";
@@ -121,14 +120,14 @@ TEST(CrashTest, ASecondCrashWhileTheFirstIsUndoneIsUndoneToo) {
         for (const int dies_at : {operation, second}) {
           host.Revive();
           host.DieAt(dies_at, death);
-          Tuner tuner(&host, &host, kBoot);
+          Tuner tuner(&host, &host, kEra);
           if (!tuner.Load().ok()) continue;
           if (dies_at == operation) Work(&tuner);
           tuner.Rollback("second", false);
           tuner.Rollback("first", false);
         }
         host.Revive();
-        Tuner tuner(&host, &host, kBoot);
+        Tuner tuner(&host, &host, kEra);
         ASSERT_TRUE(tuner.Load().ok());
         tuner.Rollback("first", true);  // see above
         tuner.Rollback("second", false);
@@ -155,6 +154,11 @@ const std::vector<Key>& Keys() {
 
 // Profiles want even numbers and everybody else writes odd ones: what we set is never what somebody else wrote.
 enum Parity : uint8_t { kEven, kOdd };
+
+spec::SysctlKind KindOf(v1::SysctlPolicy policy) {
+  if (policy == v1::SYSCTL_POLICY_COVERS) return spec::SysctlKind::kRange;
+  return policy == v1::SYSCTL_POLICY_INCLUDES ? spec::SysctlKind::kPorts : spec::SysctlKind::kSize;
+}
 
 std::vector<uint64_t> RandomValues(v1::SysctlPolicy policy, Parity parity) {
   const auto number = [parity] { return 2 * *rc::gen::inRange<uint64_t>(1, 30) + parity; };
@@ -206,7 +210,8 @@ class History {
       }
       case 3:
       case 4:
-        MaybeDying([&] { tuner_->Rollback(AnyProfile().name(), false); });
+        rolled_back_ = AnyProfile().name();
+        MaybeDying([&] { tuner_->Rollback(rolled_back_, false); });
         break;
       case 5:
         Start();
@@ -218,13 +223,19 @@ class History {
 
   // Everything is rolled back: what nobody else touched is as it was, and what somebody else wrote is what they wrote.
   void End() {
-    for (const v1::TuningProfile& profile : profiles_) tuner_->Rollback(profile.name(), false);
-    for (const auto& [key, value] : host_.values) {
-      const bool left = tuner_->keys().contains(key);  // somebody else's, or one they wrote to while a step was open
-      if (left) {
-        RC_ASSERT(foreign_[key]);
-      } else {
-        RC_ASSERT(value == theirs_[key]);
+    for (const bool forced : {false, true}) {
+      forced_ = forced;
+      for (const v1::TuningProfile& profile : profiles_) {
+        rolled_back_ = profile.name();
+        tuner_->Rollback(rolled_back_, forced);
+      }
+      for (const auto& [key, value] : host_.values) {
+        const bool left = tuner_->keys().contains(key);  // somebody else's, or one they wrote to while a step was open
+        if (left) {
+          RC_ASSERT(foreign_[key] && !forced);
+        } else if (!forced) {
+          RC_ASSERT(value == theirs_[key]);
+        }
       }
     }
   }
@@ -233,15 +244,17 @@ class History {
   const v1::TuningProfile& AnyProfile() { return profiles_[*rc::gen::inRange<size_t>(0, profiles_.size())]; }
 
   void Start() {
-    tuner_ = std::make_unique<Tuner>(&host_, &host_, kBoot);
+    tuner_ = std::make_unique<Tuner>(&host_, &host_, kEra);
     RC_ASSERT(tuner_->Load().ok());
     RC_ASSERT(tuner_->problems().empty());
   }
 
   void MaybeDying(const std::function<void()>& work) {
     host_.operations = 0;
+    host_.full = *rc::gen::inRange(0, 8) == 0;
     if (*rc::gen::inRange(0, 2) == 0) host_.DieAt(*rc::gen::inRange(0, 15), kDeaths[*rc::gen::inRange(0, 3)]);
     work();
+    host_.full = false;
     const bool died = host_.dead();
     host_.Revive();
     if (died) Start();
@@ -258,13 +271,19 @@ class History {
   // Every write of the tuner.
   void Judge(const std::string& key, const std::string& before, const std::string& after) {
     if (applying_ == nullptr) {
-      RC_ASSERT(!foreign_[key]);  // rollback writes nothing that somebody else wrote since
+      RC_ASSERT(forced_ || !foreign_[key]);  // rollback writes nothing that somebody else wrote since
+      if (forced_) foreign_[key] = false;
+      if (const auto known = tuner_->keys().find(key); known != tuner_->keys().end()) {
+        for (const Layer& layer : known->second.layers) {
+          RC_ASSERT(layer.profile == rolled_back_ || Fulfil(after, {layer.wish}) == after || forced_);
+        }
+      }
       return;
     }
     foreign_[key] = false;  // an apply takes what it finds for the host's own value
     for (const v1::SysctlSetting& setting : applying_->sysctls()) {
       if (setting.key() == key && setting.policy() != v1::SYSCTL_POLICY_EXACTLY) {
-        RC_ASSERT(!Lowers(before, after, setting.policy()));
+        RC_ASSERT(!Lowers(before, after, KindOf(setting.policy())));
       }
     }
   }
@@ -273,6 +292,8 @@ class History {
   std::vector<v1::TuningProfile> profiles_;
   std::unique_ptr<Tuner> tuner_;
   const v1::TuningProfile* applying_ = nullptr;
+  std::string rolled_back_;
+  bool forced_ = false;
   Values theirs_;                        // what each key held before us, or what somebody else wrote last
   std::map<std::string, bool> foreign_;  // somebody else wrote it after us
 };

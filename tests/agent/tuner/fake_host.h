@@ -50,11 +50,20 @@ class FakeHost final : public SysctlTree, public JournalStore {
     });
   }
   absl::Status Replace(std::string_view text) override {
-    if (full) return absl::ResourceExhaustedError("the disk is full");
+    if (full || replace_fails) return absl::ResourceExhaustedError("the disk is full");
     return Operate([&](Death death) {
       if (death == Death::kAfter) journal = text;
       return absl::OkStatus();
     });
+  }
+
+  absl::StatusOr<std::string> KeepDamaged(std::string_view text) override {
+    if (full) return absl::ResourceExhaustedError("the disk is full");
+    const absl::Status kept = Operate([&](Death death) {
+      if (death == Death::kAfter) damaged = text;
+      return absl::OkStatus();
+    });
+    return kept.ok() ? absl::StatusOr<std::string>("journal.damaged") : kept;
   }
 
   void DieAt(int operation, Death how) {
@@ -75,7 +84,9 @@ class FakeHost final : public SysctlTree, public JournalStore {
   std::map<std::string, std::function<std::string(const std::string&)>> coerced;  // what the kernel makes of a value
   std::function<void(const std::string& key, const std::string& before, const std::string& after)> on_write;
   std::string journal;
+  std::string damaged;
   bool full = false;
+  bool replace_fails = false;
   int operations = 0;
 
  private:
@@ -93,6 +104,9 @@ class FakeHost final : public SysctlTree, public JournalStore {
   int dies_at_ = -1;
   Death how_ = Death::kAfter;
 };
+
+// The first boot of the host.
+inline const Era kEra{.of_host = "boot-1", .of_network_namespace = "boot-1/namespace-1"};
 
 inline v1::SysctlSetting Setting(const std::string& key, std::vector<uint64_t> values,
                                  v1::SysctlPolicy policy = v1::SYSCTL_POLICY_AT_LEAST) {

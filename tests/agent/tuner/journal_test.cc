@@ -17,7 +17,7 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using Kind = JournalRecord::Kind;
 
-constexpr char kBoot[] = "boot-1";
+const Era kEra{.of_host = "boot-1", .of_network_namespace = "boot-1/ns-1"};
 
 JournalRecord Applying(const std::string& key, const std::string& profile = "p") {
   return {.kind = Kind::kApplying, .profile = profile, .key = key, .wish = {{9}}, .base = "1", .from = "1", .to = "9"};
@@ -26,20 +26,29 @@ JournalRecord Applied(const std::string& key, const std::string& profile = "p") 
   return {.kind = Kind::kApplied, .profile = profile, .key = key, .to = "9"};
 }
 
+std::string Line(JournalRecord record, uint64_t sequence) {
+  if (record.era.empty()) record.era = kEra.of_host;
+  return ToLine(record, sequence);
+}
+
 std::string Text(const std::vector<JournalRecord>& records) {
   std::string text;
   uint64_t sequence = 0;
-  for (const JournalRecord& record : records) text += ToLine(record, ++sequence, kBoot);
+  for (const JournalRecord& record : records) text += Line(record, ++sequence);
   return text;
 }
 
 TEST(JournalTest, WhatIsWrittenIsReplayed) {
-  const Replayed replayed =
-      Replay(Text({Applying("a.a"),
-                   Applied("a.a"),
-                   {.kind = Kind::kJoined, .profile = "q", .key = "a.a", .wish = {{5}, v1::SYSCTL_POLICY_EXACTLY}},
-                   Applying("b.b")}),
-             kBoot);
+  const Replayed replayed = Replay(Text({Applying("a.a"),
+                                         Applied("a.a"),
+                                         {.kind = Kind::kJoined,
+                                          .profile = "q",
+                                          .key = "a.a",
+                                          .wish = {{5}, v1::SYSCTL_POLICY_EXACTLY},
+                                          .base = "1",
+                                          .to = "9"},
+                                         Applying("b.b")}),
+                                   kEra);
   EXPECT_THAT(replayed.problems, IsEmpty());
   EXPECT_FALSE(replayed.torn_end);
   EXPECT_EQ(replayed.last_sequence, 4U);
@@ -61,16 +70,16 @@ TEST(JournalTest, AReleasedKeyIsForgotten) {
                    Applied("a.a"),
                    {.kind = Kind::kReleasing, .profile = "p", .key = "a.a", .from = "9", .to = "1"},
                    {.kind = Kind::kReleased, .profile = "p", .key = "a.a", .to = "1"}}),
-             kBoot);
+             kEra);
   EXPECT_THAT(replayed.problems, IsEmpty());
   EXPECT_THAT(replayed.keys, IsEmpty());
 }
 
 TEST(JournalTest, ATornEndIsNoProblemWhereverItIsTorn) {
   const std::string whole = Text({Applying("a.a"), Applied("a.a")});
-  const std::string last = ToLine(Applying("b.b"), 3, kBoot);
+  const std::string last = Line(Applying("b.b"), 3);
   for (size_t length = 0; length < last.size(); ++length) {
-    const Replayed replayed = Replay(whole + last.substr(0, length), kBoot);
+    const Replayed replayed = Replay(whole + last.substr(0, length), kEra);
     EXPECT_THAT(replayed.problems, IsEmpty()) << length;
     EXPECT_THAT(replayed.keys, SizeIs(1)) << length;
     EXPECT_EQ(replayed.torn_end, length > 0) << length;
@@ -78,40 +87,51 @@ TEST(JournalTest, ATornEndIsNoProblemWhereverItIsTorn) {
 }
 
 TEST(JournalTest, EveryFlippedBitIsNoticedAndTheRestIsUsed) {
-  const std::string damaged = ToLine(Applying("a.a"), 1, kBoot);
-  const std::string intact = ToLine(Applying("b.b"), 2, kBoot) + ToLine(Applied("b.b"), 3, kBoot);
-  for (size_t byte = 0; byte + 1 < damaged.size(); ++byte) {
+  const std::string one = Line(Applying("a.a"), 1);
+  const std::string intact = Line(Applying("b.b"), 2) + Line(Applied("b.b"), 3);
+  const std::string last = Line(Applying("c.c"), 4);
+  const std::string whole = one + intact + last;
+  for (size_t byte = 0; byte + 1 < whole.size(); ++byte) {
+    if (byte >= one.size() - 1 && byte < one.size() + intact.size()) continue;
     for (int bit = 0; bit < 8; ++bit) {
-      std::string text = damaged;
+      std::string text = whole;
       text[byte] = static_cast<char>(text[byte] ^ (1 << bit));
-      const Replayed replayed = Replay(text + intact, kBoot);
+      const Replayed replayed = Replay(text, kEra);
       EXPECT_THAT(replayed.problems, ::testing::Not(IsEmpty())) << byte << "." << bit;
-      ASSERT_THAT(replayed.keys, SizeIs(1)) << byte << "." << bit;
+      ASSERT_THAT(replayed.keys, SizeIs(2)) << byte << "." << bit;
       EXPECT_EQ(replayed.keys.at("b.b").set, "9");
     }
   }
 }
 
 TEST(JournalTest, MissingLinesAreNamed) {
-  const std::string text = ToLine(Applying("a.a"), 1, kBoot) + ToLine(Applied("a.a"), 4, kBoot);
-  EXPECT_THAT(Replay(text, kBoot).problems, ElementsAre("steps 2 to 3 are missing before line 2"));
+  const std::string text = Line(Applying("a.a"), 1) + Line(Applied("a.a"), 4);
+  EXPECT_THAT(Replay(text, kEra).problems, ElementsAre("steps 2 to 3 are missing before line 2"));
 }
 
-TEST(JournalTest, ALineThatDoesNotFitIsLeftOut) {
-  const Replayed replayed = Replay(Text({Applied("a.a"), Applying("b.b"), Applying("b.b", "q")}), kBoot);
+TEST(JournalTest, ALineThatDoesNotFitIsLeftOutAndItsKeyDoubted) {
+  const Replayed replayed = Replay(Text({Applied("a.a"), Applying("b.b"), Applying("b.b", "q")}), kEra);
   EXPECT_THAT(replayed.problems, ElementsAre(HasSubstr("line 1 (a.a) does not fit"), HasSubstr("line 3 (b.b)")));
   EXPECT_EQ(replayed.keys.at("b.b").pending->layer.profile, "p");
+  EXPECT_TRUE(replayed.keys.at("b.b").doubted);
 }
 
-TEST(JournalTest, WhatWasBeforeARebootIsGone) {
-  const std::string text = Text({Applying("a.a"), Applied("a.a")});
-  const Replayed replayed = Replay(text, "boot-2");
-  EXPECT_TRUE(replayed.of_earlier_boot);
-  EXPECT_THAT(replayed.keys, IsEmpty());
-  EXPECT_THAT(replayed.problems, IsEmpty());
-  const Replayed later = Replay(text + ToLine(Applying("b.b"), 3, "boot-2"), "boot-2");
-  EXPECT_FALSE(later.of_earlier_boot);
-  EXPECT_THAT(later.keys, SizeIs(1));
+TEST(JournalTest, WhatWasSetInAnotherEraIsGone) {
+  JournalRecord of_namespace = Applying("n.n");
+  of_namespace.era = kEra.of_network_namespace;
+  const std::string text = Text({Applying("a.a"), Applied("a.a"), of_namespace});
+  EXPECT_THAT(Replay(text, kEra).keys, SizeIs(2));
+  const Replayed elsewhere = Replay(text, {.of_host = "boot-1", .of_network_namespace = "boot-1/ns-2"});
+  ASSERT_THAT(elsewhere.keys, SizeIs(1));
+  EXPECT_TRUE(elsewhere.keys.contains("a.a"));
+  const Era rebooted{.of_host = "boot-2", .of_network_namespace = "boot-2/ns-1"};
+  EXPECT_THAT(Replay(text, rebooted).keys, IsEmpty());
+  EXPECT_THAT(Replay(text, rebooted).problems, IsEmpty());
+  JournalRecord later = Applying("a.a");
+  later.era = "boot-2";
+  const Replayed again = Replay(text + Line(later, 4), rebooted);
+  EXPECT_THAT(again.problems, IsEmpty());
+  EXPECT_THAT(again.keys.at("a.a").layers, IsEmpty()) << "what an earlier boot had applied";
 }
 
 TEST(JournalTest, CompactedSaysTheSame) {
@@ -120,14 +140,14 @@ TEST(JournalTest, CompactedSaysTheSame) {
                    Applied("b.b"),
                    Applying("a.a"),
                    Applied("a.a"),
-                   {.kind = Kind::kJoined, .profile = "q", .key = "a.a", .wish = {{5}}},
+                   {.kind = Kind::kJoined, .profile = "q", .key = "a.a", .wish = {{5}}, .base = "1", .to = "9"},
                    {.kind = Kind::kReleasing, .profile = "p", .key = "b.b", .from = "9", .to = "1"},
                    Applying("c.c"),
                    {.kind = Kind::kFound, .profile = "p", .key = "c.c", .to = "7"}}),
-             kBoot);
+             kEra);
   ASSERT_THAT(replayed.problems, IsEmpty());
   uint64_t sequence = replayed.last_sequence;
-  Replayed again = Replay(Compacted(replayed.keys, kBoot, &sequence), kBoot);
+  Replayed again = Replay(Compacted(replayed.keys, &sequence), kEra);
   EXPECT_THAT(again.problems, IsEmpty());
   EXPECT_EQ(again.last_sequence, sequence);
   ASSERT_THAT(again.keys, SizeIs(3));
@@ -139,7 +159,7 @@ TEST(JournalTest, CompactedSaysTheSame) {
 TEST(JournalTest, ValuesOfAnyTextSurvive) {
   JournalRecord record = Applying("a.a");
   record.base = record.from = "\"quoted\"\t\\ and\x01 more";
-  const Replayed replayed = Replay(Text({record}), kBoot);
+  const Replayed replayed = Replay(Text({record}), kEra);
   EXPECT_EQ(replayed.keys.at("a.a").pending->from, record.from);
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "tests/agent/tuner/fake_host.h"
 
 namespace loadstar::agent {
@@ -25,8 +26,8 @@ class TunerTest : public ::testing::Test {
     before = host.values;
     Restart();
   }
-  void Restart(const std::string& boot = "boot-1") {
-    tuner = std::make_unique<Tuner>(&host, &host, boot);
+  void Restart(const Era& era = kEra) {
+    tuner = std::make_unique<Tuner>(&host, &host, era);
     const absl::Status loaded = tuner->Load();
     ASSERT_TRUE(loaded.ok()) << loaded;
   }
@@ -85,6 +86,7 @@ TEST_F(TunerTest, AValueThatIsAlreadyHigherStays) {
   host.values["net.core.somaxconn"] = "65535";
   EXPECT_EQ(tuner->Apply(profile)[0].outcome, Outcome::kFulfilled);
   EXPECT_EQ(Value("net.core.somaxconn"), "65535");
+  EXPECT_EQ(tuner->Status()[0].outcome, Outcome::kApplied);
   tuner->Rollback("big", false);
   EXPECT_EQ(Value("net.core.somaxconn"), "65535");
 }
@@ -201,35 +203,149 @@ TEST_F(TunerTest, WithoutRoomForTheJournalNothingIsChanged) {
 TEST_F(TunerTest, ARebootLeavesNothingToUndo) {
   tuner->Apply(profile);
   host.values = before;
-  Restart("boot-2");
+  Restart({.of_host = "boot-2", .of_network_namespace = "boot-2/namespace-1"});
   EXPECT_THAT(tuner->Status(), IsEmpty());
   EXPECT_THAT(tuner->Rollback("big", false), IsEmpty());
   EXPECT_EQ(host.values, before);
   EXPECT_EQ(host.journal, "");
 }
 
+// Flips a bit of the journal's line with that number, the first one being 1.
+void Damage(int line, std::string* journal) {
+  size_t at = 0;
+  for (int i = 1; i < line; ++i) at = journal->find('\n', at) + 1;
+  (*journal)[at + 20] ^= 1;
+}
+
 TEST_F(TunerTest, ADamagedJournalIsKeptNamedAndUsedWhereItIsIntact) {
   tuner->Apply(profile);
-  const size_t second = host.journal.find('\n') + 1;
-  host.journal[second + 20] ^= 1;  // that the first key was applied
+  const std::string intact = host.journal;
+  Damage(2, &host.journal);  // that the first key was applied
+  const std::string damaged = host.journal;
   Restart();
-  EXPECT_THAT(tuner->problems(), ElementsAre("line 2 is damaged", HasSubstr("steps 2 to 2 are missing")));
+  EXPECT_THAT(tuner->problems(), ElementsAre("line 2 is damaged", HasSubstr("steps 2 to 2 are missing"),
+                                             "the damaged journal is kept as journal.damaged"));
+  EXPECT_EQ(host.damaged, damaged);
   // What the line said, the key itself tells.
   for (const TuneStep& step : tuner->Status()) EXPECT_EQ(step.outcome, Outcome::kApplied) << step.key;
   tuner->Rollback("big", false);
   EXPECT_EQ(host.values, before);
-  EXPECT_THAT(host.journal, HasSubstr("applying"));
+  Restart();
+  EXPECT_THAT(tuner->problems(), IsEmpty());
 }
 
-TEST_F(TunerTest, ATornEndIsNotGluedToWhatComesNext) {
-  tuner->Apply(profile);
-  host.journal[host.journal.find('\n') + 21] ^= 1;
-  host.journal += "0123abcd {\"torn";
+TEST_F(TunerTest, AKeyWhoseHistoryHasAHoleIsLeftUnlessForced) {
+  const v1::TuningProfile one = Profile("one", {Setting("net.core.somaxconn", {4096})});
+  tuner->Apply(one);
+  host.values["net.core.somaxconn"] = "2048";
+  tuner->Apply(one);
+  Damage(3, &host.journal);  // that 2048 is the base now
   Restart();
+  Restart();  // and a second time, from the journal that was written anew
+  EXPECT_EQ(tuner->Status()[0].outcome, Outcome::kUncertain);
+  EXPECT_THAT(tuner->Status()[0].why, HasSubstr("the journal is damaged where it tells of it"));
+  EXPECT_EQ(tuner->Apply(one)[0].outcome, Outcome::kUncertain);
+  EXPECT_THAT(Words(tuner->Rollback("one", false)), ElementsAre("net.core.somaxconn uncertain"));
+  EXPECT_EQ(Value("net.core.somaxconn"), "4096");
+  EXPECT_THAT(Words(tuner->Rollback("one", true)), ElementsAre("net.core.somaxconn restored"));
+  EXPECT_THAT(tuner->Status(), IsEmpty());
+}
+
+TEST_F(TunerTest, NothingIsGluedToATornEnd) {
+  tuner->Apply(profile);
+  Damage(2, &host.journal);
+  host.journal.resize(host.journal.size() - 10);  // in the line that the last key was applied
+  Restart();
+  tuner->Apply(Profile("more", {Setting("net.core.somaxconn", {8192})}));
+  Restart();
+  tuner->Rollback("more", false);
+  EXPECT_EQ(Value("net.core.somaxconn"), "4096");
   tuner->Rollback("big", false);
   EXPECT_EQ(host.values, before);
   Restart();
   EXPECT_THAT(tuner->Status(), IsEmpty());
+}
+
+TEST_F(TunerTest, AFailedCompactionLeavesTheJournalWhole) {
+  tuner->Apply(profile);
+  const v1::TuningProfile more = Profile("more", {Setting("net.core.somaxconn", {8192})});
+  for (int i = 0; i < 400; ++i) {
+    tuner->Apply(more);
+    tuner->Rollback("more", false);
+  }
+  host.replace_fails = true;
+  for (int i = 0; i < 400; ++i) {
+    tuner->Apply(more);
+    tuner->Rollback("more", false);
+  }
+  host.replace_fails = false;
+  Restart();
+  EXPECT_THAT(tuner->problems(), IsEmpty());
+  tuner->Rollback("big", false);
+  EXPECT_EQ(host.values, before);
+}
+
+TEST_F(TunerTest, AWishThatTheHostFulfilsIsKnownAllTheSame) {
+  host.values["net.core.somaxconn"] = "8192";
+  before = host.values;
+  EXPECT_EQ(tuner->Apply(profile)[0].outcome, Outcome::kFulfilled);
+  Restart();
+  const v1::TuningProfile low = Profile("low", {Setting("net.core.somaxconn", {1024}, v1::SYSCTL_POLICY_EXACTLY)});
+  EXPECT_EQ(tuner->Apply(low)[0].outcome, Outcome::kContradicts);
+  // Nobody wrote it, so it is nobody's to restore.
+  host.values["net.core.somaxconn"] = "9000";
+  tuner->Rollback("big", false);
+  EXPECT_EQ(Value("net.core.somaxconn"), "9000");
+  EXPECT_THAT(tuner->Status(), IsEmpty());
+}
+
+TEST_F(TunerTest, AWishThatSomebodyElsesValueFulfilsOutlivesAForcedRollback) {
+  tuner->Apply(Profile("one", {Setting("net.core.somaxconn", {4096})}));
+  host.values["net.core.somaxconn"] = "8192";
+  EXPECT_EQ(tuner->Apply(Profile("two", {Setting("net.core.somaxconn", {6000})}))[0].outcome, Outcome::kFulfilled);
+  tuner->Rollback("one", true);
+  EXPECT_EQ(Value("net.core.somaxconn"), "8192");
+}
+
+TEST_F(TunerTest, AListThatTheKernelCannotTakeAtOnceIsLeftAlone) {
+  std::string list;
+  for (int port = 10'000; list.size() < 5000; port += 2) absl::StrAppend(&list, list.empty() ? "" : ",", port);
+  host.values["net.ipv4.ip_local_reserved_ports"] = list;
+  EXPECT_EQ(tuner->Apply(profile)[4].outcome, Outcome::kUnsuitable);
+  EXPECT_EQ(Value("net.ipv4.ip_local_reserved_ports"), list);
+}
+
+TEST_F(TunerTest, AValueThatTheKernelRoundsUpWillDo) {
+  host.coerced["net.core.somaxconn"] = [](const std::string& value) { return value == "4096" ? "4608" : value; };
+  const std::vector<TuneStep> steps = tuner->Apply(profile);
+  EXPECT_EQ(steps[0].outcome, Outcome::kChanged);
+  EXPECT_EQ(steps[0].after, "4608");
+  tuner->Rollback("big", false);
+  EXPECT_EQ(host.values, before);
+}
+
+TEST_F(TunerTest, ARollbackThatTheKernelDoesNotTakeLeavesWhatWasSet) {
+  tuner->Apply(profile);
+  host.coerced["net.core.somaxconn"] = [](const std::string& value) { return value == "128" ? "256" : value; };
+  host.refused.insert("net.ipv4.tcp_fin_timeout");
+  const std::vector<TuneStep> steps = tuner->Rollback("big", false);
+  EXPECT_EQ(steps[2].outcome, Outcome::kRefused);  // tcp_fin_timeout
+  EXPECT_EQ(Value("net.ipv4.tcp_fin_timeout"), "30");
+  EXPECT_EQ(steps[4].outcome, Outcome::kRefused);  // somaxconn
+  EXPECT_THAT(steps[4].why, HasSubstr("the kernel made \"256\" of \"128\""));
+  EXPECT_EQ(Value("net.core.somaxconn"), "4096");
+  for (const TuneStep& step : tuner->Status()) EXPECT_EQ(step.outcome, Outcome::kApplied) << step.key;
+  host.coerced.clear();
+  host.refused.clear();
+  tuner->Rollback("big", false);
+  EXPECT_EQ(host.values, before);
+}
+
+TEST_F(TunerTest, AKeyThatHasGoneWithItsModuleIsNamed) {
+  tuner->Apply(profile);
+  host.values.erase("net.core.somaxconn");
+  EXPECT_EQ(tuner->Status()[0].outcome, Outcome::kMissing);
+  EXPECT_EQ(tuner->Rollback("big", false).back().outcome, Outcome::kMissing);
 }
 
 TEST_F(TunerTest, AnInterruptedStepWhoseKeyHoldsNeitherIsLeftUnlessForced) {

@@ -62,16 +62,22 @@ TEST(WishTest, OnlyWhatNoTextFulfilsContradicts) {
   EXPECT_FALSE(Contradict(Exactly({5}), Exactly({5})));
   EXPECT_TRUE(Contradict(AtLeast({5}), AtLeast({5, 6, 7})));
   EXPECT_TRUE(Contradict(AtLeast({5}), Includes({5, 6})));
+  EXPECT_TRUE(Contradict(AtLeast({10'000, 65'535}), Covers(1024, 65'535)));
+  EXPECT_FALSE(Contradict(Covers(1024, 2048), Covers(4096, 8192)));
+  EXPECT_FALSE(Contradict(Includes({5, 6}), Includes({1, 2, 8, 9})));
 }
 
 TEST(WishTest, LowersSeesNumbersThatGoDownAndRangesThatShrink) {
-  EXPECT_TRUE(Lowers("60", "30", v1::SYSCTL_POLICY_EXACTLY));
-  EXPECT_FALSE(Lowers("30", "60", v1::SYSCTL_POLICY_EXACTLY));
-  EXPECT_TRUE(Lowers("1\t2\t3", "1\t3\t2", v1::SYSCTL_POLICY_AT_LEAST));
-  EXPECT_FALSE(Lowers("32768\t60999", "1024\t65535", v1::SYSCTL_POLICY_COVERS));
-  EXPECT_TRUE(Lowers("1024\t65535", "32768\t65535", v1::SYSCTL_POLICY_COVERS));
-  EXPECT_TRUE(Lowers("1-5", "1-4", v1::SYSCTL_POLICY_INCLUDES));
-  EXPECT_FALSE(Lowers("1-4", "1-5", v1::SYSCTL_POLICY_INCLUDES));
+  using spec::SysctlKind;
+  EXPECT_TRUE(Lowers("60", "30", SysctlKind::kSize));
+  EXPECT_FALSE(Lowers("30", "60", SysctlKind::kSize));
+  EXPECT_TRUE(Lowers("1\t2\t3", "1\t3\t2", SysctlKind::kSize));
+  EXPECT_FALSE(Lowers("2", "1", SysctlKind::kChoice));
+  EXPECT_FALSE(Lowers("32768\t60999", "1024\t65535", SysctlKind::kRange));
+  EXPECT_TRUE(Lowers("1024\t65535", "32768\t65535", SysctlKind::kRange));
+  EXPECT_TRUE(Lowers("1024\t65535", "1024\t60999", SysctlKind::kRange));
+  EXPECT_TRUE(Lowers("1-5", "1-4", SysctlKind::kPorts));
+  EXPECT_FALSE(Lowers("1-4", "1-5", SysctlKind::kPorts));
 }
 
 }  // namespace
