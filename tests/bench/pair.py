@@ -33,6 +33,17 @@ def sockets():
     return int(re.search(r"TCP: inuse (\d+)", text)[1])
 
 
+def settled():
+    """The count, once what an earlier measurement left has gone: sockets outlive their processes by seconds."""
+    last = sockets()
+    for _ in range(60):
+        time.sleep(0.5)
+        last, before = sockets(), last
+        if before - last < 10:
+            break
+    return last
+
+
 def settings(options, **given):
     common = {"workers": 1, "ramp": 1, "seconds": options.seconds, "rate": 0, "protocol": options.protocol, "unpinned": False}
     return types.SimpleNamespace(**{**common, **given})
@@ -41,7 +52,7 @@ def settings(options, **given):
 def opened_per_s(backend, options):
     """Connections a second from the first tenth of them to the last tenth."""
     seen, over = [], threading.Event()
-    before = sockets()
+    before = settled()
 
     def watch():
         while not over.wait(0.004):

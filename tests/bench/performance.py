@@ -154,7 +154,8 @@ def main():
     machines = sorted({f"{run['cores']} cores, Linux {run['kernel']}" for run in runs})
     head = ("# Performance\n\nWritten by `tests/bench/performance.py` from what the benches measured "
             f"(`docs/performance/*.jsonl`){', on ' + '; '.join(machines) if machines else ''}. On loopback a sender's system call also "
-            "does the receiver's network work: how CPU divides between client and server is the kernel's accounting.\n\n")
+            "does the receiver's network work: how CPU divides between client and server is the kernel's accounting. The speed "
+            "of the machine drifted by 30 % within minutes: ratios were measured side by side and say more than figures do.\n\n")
     parts = [picture, peers_part(peers), pair_part(pair), growth_part(growth), truth_part(truth), runs_part(runs)]
     (DOCS / "performance.md").write_text(head + "\n".join(part for part in parts if part), encoding="utf-8")
 
