@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "loadstar/v1/tuning.pb.h"
+
+namespace loadstar::agent {
+
+// The profile with what its settings make necessary besides. A wider range of ports for connections takes in those that
+// somebody listens on, and a node that is started again would find its port taken: of `listening`, those in the wanted
+// range are reserved (net.ipv4.ip_local_reserved_ports) before it is widened. What the profile reserves itself stays.
+v1::TuningProfile WithCouplings(const v1::TuningProfile& profile, const std::vector<uint16_t>& listening);
+
+}  // namespace loadstar::agent
