@@ -29,7 +29,7 @@ class JournalFile final : public JournalStore {
   absl::Status Append(std::string_view line) override {
     if (!file_) return absl::FailedPreconditionError(absl::StrCat(path_, " is not open; start the agent again"));
     const off_t end = lseek(file_.get(), 0, SEEK_END);
-    const absl::Status appended = os::AppendDurably(file_, path_, line);
+    absl::Status appended = os::AppendDurably(file_, path_, line);
     // What could not be cut off again would be glued to the next line.
     if (!appended.ok() && lseek(file_.get(), 0, SEEK_END) != end) file_.Reset();
     return appended;

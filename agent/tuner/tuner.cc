@@ -138,7 +138,7 @@ void Tuner::Resolve(const std::string& key) {
 absl::Status Tuner::PutBack(const std::string& profile, const std::string& key, const std::string& found) {
   const Pending pending = *keys_.at(key).pending;
   if (pending.found != found && IsPlain(found)) {
-    const absl::Status noted = Record({.kind = Kind::kFound, .profile = profile, .key = key, .to = found});
+    absl::Status noted = Record({.kind = Kind::kFound, .profile = profile, .key = key, .to = found});
     if (!noted.ok()) return noted;
   }
   if (absl::Status written = tree_.Write(key, pending.from); !written.ok()) return written;

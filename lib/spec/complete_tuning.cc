@@ -69,6 +69,7 @@ void CheckPolicy(v1::SysctlSetting* setting, const std::string& field, Report* r
   if (setting->policy() == v1::SYSCTL_POLICY_UNSPECIFIED) setting->set_policy(possible.front());
   if (std::find(possible.begin(), possible.end(), setting->policy()) != possible.end()) return;
   std::vector<std::string> words;
+  words.reserve(possible.size());
   for (const v1::SysctlPolicy policy : possible) words.emplace_back(WordOf(policy));
   report->Add(field,
               Cat("the numbers of ", setting->key(), " are ", MeaningOf(kind), ", for which ",
