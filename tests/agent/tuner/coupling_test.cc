@@ -14,6 +14,7 @@ const v1::SysctlSetting kRange = Setting("net.ipv4.ip_local_port_range", {1024, 
 
 std::vector<std::string> KeysOf(const v1::TuningProfile& profile) {
   std::vector<std::string> keys;
+  keys.reserve(static_cast<size_t>(profile.sysctls_size()));
   for (const v1::SysctlSetting& setting : profile.sysctls()) keys.push_back(setting.key());
   return keys;
 }

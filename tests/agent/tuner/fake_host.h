@@ -126,6 +126,7 @@ inline v1::TuningProfile Profile(const std::string& name, const std::vector<v1::
 
 inline std::vector<std::string> Words(const std::vector<TuneStep>& steps) {
   std::vector<std::string> words;
+  words.reserve(steps.size());
   for (const TuneStep& step : steps) words.push_back(absl::StrCat(step.key, " ", std::string(ToWord(step.outcome))));
   return words;
 }
