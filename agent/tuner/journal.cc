@@ -80,11 +80,21 @@ void Put(const Layer& layer, std::vector<Layer>* layers) {
   }
 }
 
-bool Has(const std::string& profile, const std::vector<Layer>& layers) {
+}  // namespace
+
+bool TunedKey::IsClaimedBy(const std::string& profile) const {
   return std::any_of(layers.begin(), layers.end(), [&profile](const Layer& layer) { return layer.profile == profile; });
 }
 
-}  // namespace
+std::vector<std::string> InOrder(const TunedKeys& keys) {
+  std::vector<std::string> names;
+  names.reserve(keys.size());
+  for (const auto& [name, key] : keys) names.push_back(name);
+  std::sort(names.begin(), names.end(), [&keys](const std::string& one, const std::string& other) {
+    return keys.at(one).order < keys.at(other).order;
+  });
+  return names;
+}
 
 bool Follow(const JournalRecord& record, uint64_t order, TunedKeys* keys) {
   auto found = keys->find(record.key);
@@ -137,7 +147,7 @@ bool Follow(const JournalRecord& record, uint64_t order, TunedKeys* keys) {
       if (key.layers.empty()) keys->erase(found);
       return true;
     case Kind::kReleasing:
-      if (key.pending.has_value() || !Has(record.profile, key.layers)) return false;
+      if (key.pending.has_value() || !key.IsClaimedBy(record.profile)) return false;
       key.pending = Pending{.releasing = true,
                             .layer = {record.profile, {}},
                             .base = key.base,
@@ -211,17 +221,12 @@ Replayed Replay(std::string_view text, const Era& era) {
 }
 
 std::string Compacted(const TunedKeys& keys, uint64_t* sequence) {
-  std::vector<const TunedKeys::value_type*> in_order;
-  in_order.reserve(keys.size());
-  for (const auto& entry : keys) in_order.push_back(&entry);
-  std::sort(in_order.begin(), in_order.end(),
-            [](const auto* one, const auto* other) { return one->second.order < other->second.order; });
   std::string text;
-  for (const auto* entry : in_order) {
-    const auto& [name, key] = *entry;
-    const auto add = [&, &name = name, &era = key.era](JournalRecord record) {
+  for (const std::string& name : InOrder(keys)) {
+    const TunedKey& key = keys.at(name);
+    const auto add = [&](JournalRecord record) {
       record.key = name;
-      record.era = era;
+      record.era = key.era;
       text += ToLine(record, ++*sequence);
     };
     for (const auto& [profile, wish] : key.layers) {

@@ -90,9 +90,12 @@ struct TunedKey {
   bool doubted = false;
   uint64_t order = 0;  // of the first step on it
 
+  bool IsClaimedBy(const std::string& profile) const;
   bool operator==(const TunedKey&) const = default;
 };
 using TunedKeys = std::map<std::string, TunedKey>;
+// The keys' names, the one that was tuned first in front.
+std::vector<std::string> InOrder(const TunedKeys& keys);
 
 // Applies one record. False when it does not fit what is known: then nothing is changed.
 bool Follow(const JournalRecord& record, uint64_t order, TunedKeys* keys);

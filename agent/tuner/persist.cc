@@ -2,16 +2,17 @@
 
 #include <fnmatch.h>
 
-#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <map>
 #include <optional>
-#include <string_view>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "agent/tuner/wish.h"
 #include "lib/os/files.h"
-#include "lib/os/proc.h"
 
 namespace loadstar::agent {
 namespace {
@@ -27,25 +28,12 @@ std::string PathOf(const std::string& root, const std::string& profile) {
   return (fs::path(root) / kFolders[0] / NameOf(profile)).string();
 }
 
-std::string_view Trimmed(std::string_view text) {
-  constexpr std::string_view kBlanks = " \t\r";
-  const size_t first = text.find_first_not_of(kBlanks);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
-}
-
 // The key's path below /proc/sys: where the first separator is a dot, dots and slashes stand for each other.
-std::string PathOfKey(std::string_view key) {
-  std::string path(key);
+std::string PathOfKey(std::string path) {
   const size_t first = path.find_first_of("./");
   if (first == std::string::npos || path[first] == '/') return path;
   for (char& c : path) c = c == '.' ? '/' : c == '/' ? '.' : c;
   return path;
-}
-
-bool SameValue(const std::string& one, const std::string& other) {
-  const auto numbers = os::ParseNumbers(one);
-  return one == other || (numbers.has_value() && numbers == os::ParseNumbers(other));
 }
 
 struct Line {
@@ -53,21 +41,20 @@ struct Line {
   std::string value;
 };
 
-std::optional<Line> ParseLine(std::string_view text) {
-  text = Trimmed(text);
+std::optional<Line> ParseLine(absl::string_view text) {
+  text = absl::StripAsciiWhitespace(text);
   const size_t equals = text.find('=');
-  if (text.empty() || text[0] == '#' || text[0] == ';' || equals == std::string_view::npos) return std::nullopt;
-  std::string_view key = Trimmed(text.substr(0, equals));
-  if (!key.empty() && key[0] == '-') key.remove_prefix(1);  // a failure to set it is no error
-  return Line{std::string(key), std::string(Trimmed(text.substr(equals + 1)))};
+  if (text.empty() || text[0] == '#' || text[0] == ';' || equals == absl::string_view::npos) return std::nullopt;
+  absl::string_view key = absl::StripAsciiWhitespace(text.substr(0, equals));
+  absl::ConsumePrefix(&key, "-");  // a failure to set it is no error
+  return Line{std::string(key), std::string(absl::StripAsciiWhitespace(text.substr(equals + 1)))};
 }
 
 void FindIn(const std::string& text, const std::string& file, const PersistentValues& values,
             std::vector<Rival>* rivals) {
-  std::string_view rest = text;
-  for (size_t number = 1; !rest.empty(); ++number) {
-    const std::string_view raw = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(raw.size() + 1, rest.size()));
+  size_t number = 0;
+  for (const absl::string_view raw : absl::StrSplit(text, '\n')) {
+    ++number;
     const std::optional<Line> line = ParseLine(raw);
     if (!line.has_value()) continue;
     const std::string pattern = PathOfKey(line->key);

@@ -6,7 +6,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "lib/os/proc.h"
 
 namespace loadstar::agent {
 namespace {
@@ -31,13 +30,6 @@ constexpr std::array kWords = {
     OutcomeWord{Outcome::kUncertain, "uncertain"},
 };
 
-// The kernel may show the same numbers with other blanks than they were written with.
-bool Same(std::string_view one, std::string_view other) {
-  if (one == other) return true;
-  const auto numbers = os::ParseNumbers(one);
-  return numbers.has_value() && numbers == os::ParseNumbers(other);
-}
-
 bool IsPlain(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) {
     const auto byte = static_cast<unsigned char>(c);
@@ -51,6 +43,15 @@ Outcome OutcomeOf(const absl::Status& status) {
 }
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+// What a step is returned with.
+auto Ending(TuneStep* step) {
+  return [step](Outcome outcome, std::string why) {
+    step->outcome = outcome;
+    step->why = std::move(why);
+    return *step;
+  };
+}
 
 }  // namespace
 
@@ -125,7 +126,7 @@ void Tuner::Resolve(const std::string& key) {
   const absl::StatusOr<std::string> now = tree_.Read(key);
   if (!now.ok()) return;
   // A journal that cannot be written leaves the step open, which is no less true.
-  if (!pending.found.has_value() && Same(*now, pending.to)) {
+  if (!pending.found.has_value() && SameValue(*now, pending.to)) {
     (void)Record({.kind = pending.releasing ? Kind::kReleased : Kind::kApplied,
                   .profile = pending.layer.profile,
                   .key = key,
@@ -154,8 +155,7 @@ Tuner::Decision Tuner::Decide(const std::string& profile, const v1::SysctlSettin
   Decision decision{.step = {.profile = profile, .key = setting.key()}, .wish = WishOf(setting)};
   TuneStep& step = decision.step;
   const auto end = [&](Outcome outcome, std::string why) {
-    step.outcome = outcome;
-    step.why = std::move(why);
+    Ending (&step)(outcome, std::move(why));
     return decision;
   };
   const absl::StatusOr<std::string> now = tree_.Read(setting.key());
@@ -196,7 +196,7 @@ Tuner::Decision Tuner::Decide(const std::string& profile, const v1::SysctlSettin
   if (!target.has_value()) {
     return end(Outcome::kUnsuitable, absl::StrCat("it holds \"", *now, "\", which is not of the kind that is wanted"));
   }
-  if (Same(*target, *now)) {
+  if (SameValue(*target, *now)) {
     decision.joins = !applied;
     return end(Outcome::kFulfilled, "");
   }
@@ -212,11 +212,7 @@ Tuner::Decision Tuner::Decide(const std::string& profile, const v1::SysctlSettin
 
 TuneStep Tuner::Execute(const Decision& decision) {
   TuneStep step = decision.step;
-  const auto end = [&step](Outcome outcome, std::string why) {
-    step.outcome = outcome;
-    step.why = std::move(why);
-    return step;
-  };
+  const auto end = Ending(&step);
   if (decision.joins) {
     const absl::Status joined = Record({.kind = Kind::kJoined,
                                         .profile = step.profile,
@@ -247,7 +243,7 @@ TuneStep Tuner::Execute(const Decision& decision) {
     return end(Outcome::kRefused, written.ok() ? "the kernel took the value and kept its own" : Message(written));
   }
   // Some values are rounded up.
-  if (Same(*now, asked) || (written.ok() && Fulfil(*now, decision.wishes) == *now)) {
+  if (SameValue(*now, asked) || (written.ok() && Fulfil(*now, decision.wishes) == *now)) {
     const absl::Status confirmed =
         Record({.kind = Kind::kApplied, .profile = step.profile, .key = step.key, .to = *now});
     // It is done; the next life finds that out by itself.
@@ -289,11 +285,7 @@ std::vector<TuneStep> Tuner::Apply(const v1::TuningProfile& profile) {
 
 TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool force) {
   TuneStep step{.profile = profile, .key = key};
-  const auto end = [&step](Outcome outcome, std::string why) {
-    step.outcome = outcome;
-    step.why = std::move(why);
-    return step;
-  };
+  const auto end = Ending(&step);
   Resolve(key);
   absl::StatusOr<std::string> now = tree_.Read(key);
   if (!now.ok()) return end(OutcomeOf(now.status()), Message(now.status()));
@@ -308,15 +300,12 @@ TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool
     now = step.after = pending.from;
     tuned = keys_.find(key);
   }
-  const auto claims = [&profile](const Layer& layer) { return layer.profile == profile; };
-  if (tuned == keys_.end() || std::none_of(tuned->second.layers.begin(), tuned->second.layers.end(), claims)) {
-    return end(Outcome::kRestored, "");
-  }
+  if (tuned == keys_.end() || !tuned->second.IsClaimedBy(profile)) return end(Outcome::kRestored, "");
   const TunedKey known = tuned->second;
   if (known.doubted && !force) return end(Outcome::kUncertain, Doubt(known, *now));
   std::vector<Wish> others;
   for (const Layer& layer : known.layers) {
-    if (!claims(layer)) others.push_back(layer.wish);
+    if (layer.profile != profile) others.push_back(layer.wish);
   }
   // A key that was never written is not ours to restore, whatever it holds by now.
   const bool untouched = known.base == known.set && !known.doubted;
@@ -333,7 +322,7 @@ TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool
   const absl::StatusOr<std::string> then = tree_.Read(key);
   if (!then.ok()) return end(Outcome::kUncertain, Message(then.status()));
   step.after = *then;
-  if (Same(*then, target)) {
+  if (SameValue(*then, target)) {
     const absl::Status confirmed = Record({.kind = Kind::kReleased, .profile = profile, .key = key, .to = *then});
     return end(others.empty() ? Outcome::kRestored : Outcome::kKept, confirmed.ok() ? "" : Message(confirmed));
   }
@@ -349,28 +338,21 @@ TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool
 }
 
 std::vector<TuneStep> Tuner::Rollback(const std::string& profile, bool force) {
-  std::vector<std::pair<uint64_t, std::string>> mine;
-  for (const auto& [key, tuned] : keys_) {
-    const bool claims = std::any_of(tuned.layers.begin(), tuned.layers.end(),
-                                    [&profile](const Layer& layer) { return layer.profile == profile; });
-    const bool pending = tuned.pending.has_value() && tuned.pending->layer.profile == profile;
-    if (claims || pending) mine.emplace_back(tuned.order, key);
-  }
-  std::sort(mine.rbegin(), mine.rend());
+  std::vector<std::string> names = InOrder(keys_);
+  std::reverse(names.begin(), names.end());
   std::vector<TuneStep> steps;
-  steps.reserve(mine.size());
-  for (const auto& [order, key] : mine) steps.push_back(Release(profile, key, force));
+  for (const std::string& key : names) {
+    const TunedKey& tuned = keys_.at(key);
+    const bool pending = tuned.pending.has_value() && tuned.pending->layer.profile == profile;
+    if (pending || tuned.IsClaimedBy(profile)) steps.push_back(Release(profile, key, force));
+  }
   if (keys_.empty() && journal_bytes_ > 0) (void)Compact();
   return steps;
 }
 
 TuneStep Tuner::StatusOf(const std::string& key, const TunedKey& tuned, const Layer& layer) {
   TuneStep step{.profile = layer.profile, .key = key, .before = tuned.base};
-  const auto end = [&step](Outcome outcome, std::string why) {
-    step.outcome = outcome;
-    step.why = std::move(why);
-    return step;
-  };
+  const auto end = Ending(&step);
   const absl::StatusOr<std::string> now = tree_.Read(key);
   if (!now.ok()) return end(OutcomeOf(now.status()), Message(now.status()));
   step.after = *now;
@@ -380,21 +362,16 @@ TuneStep Tuner::StatusOf(const std::string& key, const TunedKey& tuned, const La
 }
 
 std::vector<TuneStep> Tuner::Status() {
-  std::vector<std::pair<uint64_t, std::string>> in_order;
-  for (const auto& [key, tuned] : keys_) in_order.emplace_back(tuned.order, key);
-  std::sort(in_order.begin(), in_order.end());
   std::vector<TuneStep> steps;
-  for (const auto& [order, key] : in_order) {
+  for (const std::string& key : InOrder(keys_)) {
     Resolve(key);
     const auto found = keys_.find(key);
     if (found == keys_.end()) continue;  // it turned out that nothing was done
     const TunedKey& tuned = found->second;
     for (const Layer& layer : tuned.layers) steps.push_back(StatusOf(key, tuned, layer));
-    const bool listed = tuned.pending.has_value() &&
-                        std::any_of(tuned.layers.begin(), tuned.layers.end(), [&tuned](const Layer& layer) {
-                          return layer.profile == tuned.pending->layer.profile;
-                        });
-    if (tuned.pending.has_value() && !listed) steps.push_back(StatusOf(key, tuned, tuned.pending->layer));
+    if (tuned.pending.has_value() && !tuned.IsClaimedBy(tuned.pending->layer.profile)) {
+      steps.push_back(StatusOf(key, tuned, tuned.pending->layer));
+    }
   }
   return steps;
 }

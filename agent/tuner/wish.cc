@@ -98,6 +98,12 @@ std::optional<std::string> Fulfil(std::string_view base, const std::vector<Wish>
   return text;
 }
 
+bool SameValue(std::string_view one, std::string_view other) {
+  if (one == other) return true;
+  const std::optional<Numbers> numbers = os::ParseNumbers(one);
+  return numbers.has_value() && numbers == os::ParseNumbers(other);
+}
+
 bool Contradict(const Wish& one, const Wish& other) {
   const auto exactly = [](const Wish& wish) { return wish.policy == v1::SYSCTL_POLICY_EXACTLY; };
   if (!exactly(one) && !exactly(other)) {

@@ -26,6 +26,9 @@ Wish WishOf(const v1::SysctlSetting& setting);
 // Contradict); then the last one counts.
 std::optional<std::string> Fulfil(std::string_view base, const std::vector<Wish>& wishes);
 
+// Whether they are the same value: the kernel may show the same numbers with other blanks than they were written with.
+bool SameValue(std::string_view one, std::string_view other);
+
 // Whether no text can fulfil both.
 bool Contradict(const Wish& one, const Wish& other);
 
