@@ -27,7 +27,7 @@ enum class ConnectionState : uint8_t { kFree, kPending, kHandshake, kReady, kDyi
 inline constexpr uint32_t kNoConnection = UINT32_MAX;
 
 // All that the engine keeps for one connection, besides its places in the InFlightTable and the protocol's own state.
-struct Connection {
+struct alignas(64) Connection {
   net::SocketId socket = net::kNoSocket;
   uint32_t endpoint = 0;  // constant
   // Neighbours in the load's list.

@@ -72,6 +72,10 @@ class InFlightTable {
     InFlightRequest* request = &Of(connection)[place];
     return request->id != 0 ? request : nullptr;
   }
+  // Asks the CPU for the first of the connection's places.
+  void Prefetch(uint32_t connection) const {
+    __builtin_prefetch(requests_.get() + static_cast<size_t>(connection) * places_, 1);
+  }
 
  private:
   struct Free {

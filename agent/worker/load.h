@@ -112,6 +112,7 @@ class Load final : public net::SocketHandler, private ProtocolEvents {
   void OnReceived(uint64_t tag, net::SocketId id, std::span<const std::byte> bytes) override;
   void OnDrained(uint64_t tag, net::SocketId id) override;
   void OnClosed(uint64_t tag, net::SocketId id, int error) override;
+  void Prefetch(uint64_t tag) const override;
 
  private:
   Load(const Settings* settings, net::Loop* loop, Recorder* recorder, LoadObserver* observer, Clock clock,

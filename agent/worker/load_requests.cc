@@ -302,6 +302,15 @@ void Load::OnReceived(uint64_t tag, net::SocketId id, std::span<const std::byte>
   CloseIfDone(number);
 }
 
+void Load::Prefetch(uint64_t tag) const {
+  const auto number = static_cast<uint32_t>(tag);
+  const Connection& c = connections_[number];
+  __builtin_prefetch(&c, 1);
+  __builtin_prefetch(&c.oldest_deadline_ns, 1);  // its second cache line
+  in_flight_.Prefetch(number);
+  protocol_->Prefetch(number);
+}
+
 bool Load::OnReady() {
   const Connection& c = connections_[current_];
   recorder_->HandshakeDone(c.endpoint, received_ns_ - c.since_ns);

@@ -106,6 +106,7 @@ class UringLoop final : public SocketLoop {
   void SubmitLateSend(uint32_t place);
   void BeginLateSend(SocketId id, std::span<const std::byte> bytes);
   void FreeLateSend(uint32_t place);
+  void Prefetch(unsigned place, unsigned end) const;
   void HandleCompletion(uint64_t user_data, int result, uint32_t flags);
   void HandleConnect(SocketId id, int result);
   void HandleReceive(EventToken token, bool alive, int result, uint32_t flags);

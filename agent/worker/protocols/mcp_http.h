@@ -30,6 +30,7 @@ class McpHttp final : public Protocol {
   void OnReceived(uint32_t connection, std::span<const std::byte> bytes, ProtocolEvents* events) override;
   void OnPeerClosed(uint32_t connection, ProtocolEvents* events) override;
   void End(uint32_t connection) override;
+  void Prefetch(uint32_t connection) const override { __builtin_prefetch(&states_[connection], 1); }
 
  private:
   // What the next answer is the answer to.

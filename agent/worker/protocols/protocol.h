@@ -68,6 +68,8 @@ class Protocol {
   virtual void OnPeerClosed(uint32_t connection, ProtocolEvents* events);
   // The connection is gone; its memory is given back.
   virtual void End(uint32_t connection) = 0;
+  // See net::SocketHandler: asks for what OnReceived is going to touch.
+  virtual void Prefetch(uint32_t /*connection*/) const {}
 };
 
 // The protocol of a plan. `connections`: local numbers are below this. An error says which setting is wrong.
