@@ -19,6 +19,7 @@
 #include "agent/session/session.h"
 #include "agent/spill/file_spill.h"
 #include "agent/supervisor/supervisor.h"
+#include "agent/tuning.h"
 #include "lib/os/clock.h"
 #include "lib/os/files.h"
 #include "lib/os/limits.h"
@@ -82,6 +83,12 @@ class Agent::Impl {
                          sink);
     if (!deployer.ok()) return deployer.status();
     deployer_ = *std::move(deployer);
+    absl::StatusOr<std::unique_ptr<Tuning>> tuning =
+        Tuning::Create({.journal = absl::StrCat(config_.state_folder, "/tuning.journal"),
+                        .allowed = {config_.policy.sysctls.begin(), config_.policy.sysctls.end()}},
+                       sink);
+    if (!tuning.ok()) return tuning.status();
+    tuning_ = *std::move(tuning);
     observer_ = std::make_unique<Observer>(
         [this](const std::string& deployment) { return deployer_->Apis(deployment); }, os::Proc(), sink);
     monitor_ = std::make_unique<HostMonitor>(os::Proc(), *limit, sink);
@@ -109,6 +116,7 @@ class Agent::Impl {
     observer_.reset();
     supervisor_.reset();
     deployer_.reset();
+    tuning_.reset();
     monitor_.reset();
   }
 
@@ -140,6 +148,7 @@ class Agent::Impl {
                      [&](KillWorker& a) { supervisor_->Kill(a.worker); },
                      [&](agent::Deploy& a) { deployer_->Deploy(std::move(a)); },
                      [&](agent::Teardown& a) { deployer_->Teardown(std::move(a)); },
+                     [&](agent::Tune& a) { tuning_->Carry(std::move(a)); },
                      [&](Observe& a) { observer_->Start(a); },
                      [&](StopObserving& a) { observer_->Stop(a); },
                  },
@@ -154,6 +163,7 @@ class Agent::Impl {
   std::unique_ptr<FileSpill> spill_;
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<Deployer> deployer_;
+  std::unique_ptr<Tuning> tuning_;
   std::unique_ptr<Observer> observer_;
   std::unique_ptr<HostMonitor> monitor_;
   std::unique_ptr<AgentCore> core_;  // Run's thread's

@@ -14,6 +14,7 @@
 #include "lib/os/stop_signals.h"
 #include "lib/rpc/rpc.h"
 #include "lib/spec/name.h"
+#include "lib/spec/sysctl_key.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 
@@ -66,6 +67,10 @@ int Main(int argc, char** argv) {
                  "Range of addresses that load may be sent to, ADDRESS/BITS; replaces the default (loopback)");
   app.add_option("--allow-program", config.policy.programs,
                  "Program that may be deployed; replaces the default (loadstar-target beside this program)");
+  app.add_option(
+      "--allow-sysctl", config.policy.sysctls,
+      "Kernel setting that may be tuned; replaces the default (those of the shipped profiles); \"none\" allows "
+      "no tuning");
   app.add_option("--bin-dir", bin_folder, "Folder of loadstar-worker and loadstar-target")->capture_default_str();
   app.add_option("--worker-backend", config.worker_backend,
                  "How workers talk to the kernel: auto, io_uring or epoll; auto falls back to epoll and says why")
@@ -111,6 +116,16 @@ int Main(int argc, char** argv) {
       return Refuse(absl::InvalidArgumentError(absl::StrCat("--allow-program ", program,
                                                             " must be an absolute path, or "
                                                             "the bare name of a program in --bin-dir")),
+                    kInvalidInput);
+    }
+  }
+  if (config.policy.sysctls.empty()) config.policy.sysctls = DefaultSysctls();
+  if (config.policy.sysctls == std::vector<std::string>{"none"}) config.policy.sysctls.clear();
+  for (const std::string& key : config.policy.sysctls) {
+    if (!spec::IsSysctlKey(key)) {
+      return Refuse(absl::InvalidArgumentError(absl::StrCat("--allow-sysctl \"", key,
+                                                            "\" is no sysctl's name; write it with dots, such as "
+                                                            "net.core.somaxconn")),
                     kInvalidInput);
     }
   }

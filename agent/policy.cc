@@ -70,6 +70,30 @@ bool AddressRange::Contains(const std::string& host) const {
   return (bytes[whole] & mask) == (address[whole] & mask);
 }
 
+std::vector<std::string> DefaultSysctls() {
+  return {
+      "fs.file-max",
+      "fs.nr_open",
+      "net.core.netdev_max_backlog",
+      "net.core.rmem_max",
+      "net.core.somaxconn",
+      "net.core.wmem_max",
+      "net.ipv4.ip_local_port_range",
+      "net.ipv4.ip_local_reserved_ports",
+      "net.ipv4.tcp_fin_timeout",
+      "net.ipv4.tcp_max_orphans",
+      "net.ipv4.tcp_max_syn_backlog",
+      "net.ipv4.tcp_max_tw_buckets",
+      "net.ipv4.tcp_mem",
+      "net.ipv4.tcp_rmem",
+      "net.ipv4.tcp_tw_reuse",
+      "net.ipv4.tcp_wmem",
+      "net.netfilter.nf_conntrack_buckets",
+      "net.netfilter.nf_conntrack_max",
+      "net.netfilter.nf_conntrack_tcp_timeout_established",
+  };
+}
+
 absl::Status AdmitRun(const Policy& policy, const v1::PrepareRun& prepare) {
   for (const std::string& endpoint : prepare.endpoints()) {
     const std::string host = HostOf(endpoint);

@@ -14,9 +14,11 @@ namespace {
 
 constexpr char kFooter[] =
     "\nEvery verb takes --coordinator, --insecure and --json; \"loadstar VERB --help\" says more of a verb.\n"
-    "A name is looked up in deploy/stacks and deploy/scenarios (here, in LOADSTAR_HOME, beside the program);\n"
+    "A name is looked up in deploy/stacks, deploy/scenarios and deploy/tuning (here, in LOADSTAR_HOME, beside the\n"
+    "program);\n"
     "a path is read as it is.\n\n"
-    "Exit codes: 0 passed, 1 a threshold failed, 2 the input is invalid and nothing was done, 3 not trustworthy,\n"
+    "Exit codes: 0 passed, 1 a threshold failed or a host is not as it was tuned, 2 the input is invalid and nothing "
+    "was done, 3 not trustworthy,\n"
     "4 it could not be carried out, was stopped, or was left before it ended.";
 
 std::vector<std::string> OptionNames(const CLI::App& app) {
@@ -64,6 +66,10 @@ void Arguments::Required(const std::string& type, std::string* value, const std:
                  : absl::StrCat("\"", word, "\" is not one of ", absl::StrJoin(words, ", "));
     });
   }
+}
+
+void Arguments::Optional(const std::string& type, std::string* value, const std::string& help) {
+  app_->add_option(type, *value, help)->type_name(type)->option_text(" ");
 }
 
 void Arguments::OneOrMore(const std::string& type, std::vector<std::string>* values, const std::string& help) {

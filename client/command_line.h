@@ -23,11 +23,13 @@ struct Context {
 };
 
 // Declares the arguments of one verb. `value`s must live as long as the command line. `type` is what help shows and
-// what completion goes by: TEST, STACK, DOCUMENT, RUN, DEPLOYMENT, DIR, or the words allowed, "bash|zsh".
+// what completion goes by: TEST, STACK, PROFILE, DOCUMENT, RUN, DEPLOYMENT, AGENT, DIR, or the words allowed,
+// "bash|zsh".
 class Arguments {
  public:
   explicit Arguments(CLI::App* app) : app_(app) {}
   void Required(const std::string& type, std::string* value, const std::string& help);
+  void Optional(const std::string& type, std::string* value, const std::string& help);
   void OneOrMore(const std::string& type, std::vector<std::string>* values, const std::string& help);
   void Flag(const std::string& name, bool* value, const std::string& help);
   void Option(const std::string& name, const std::string& type, std::string* value, const std::string& help);

@@ -27,7 +27,9 @@ _loadstar_candidates() {
   case $1 in
     TEST) _loadstar_documents scenarios ;;
     STACK) _loadstar_documents stacks ;;
-    DOCUMENT) _loadstar_documents scenarios; _loadstar_documents stacks ;;
+    PROFILE) _loadstar_documents tuning ;;
+    DOCUMENT) _loadstar_documents scenarios; _loadstar_documents stacks; _loadstar_documents tuning ;;
+    AGENT) timeout 2 loadstar agents --json 2>/dev/null | grep -o '{"name":"[^"]*","connected"' | cut -d '"' -f 4 ;;
     RUN) _loadstar_field runs run_id ;;
     DEPLOYMENT) timeout 2 loadstar deployments --json 2>/dev/null | grep -o '"stack":{"name":"[^"]*"' | cut -d '"' -f 6 ;;
     *"|"*) printf '%s\n' "$1" | tr '|' '\n' ;;
@@ -123,30 +125,31 @@ std::string Candidates() { return absl::StrReplaceAll(kCandidates, {{"@HERE@", k
 }  // namespace
 
 std::string BashCompletion(const CommandTree& tree) {
-  return absl::StrCat("# bash completion of loadstar; use: source <(loadstar completion bash)\n", Candidates(),
-                      Analysis(tree), "_loadstar() {\n",
-                      "  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}\n"
-                      "  local verb options types type position candidates\n"
-                      "  _loadstar_analyse \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"\n"
-                      "  if [[ $word == -* ]]; then\n"
-                      "    candidates=\"$options ",
-                      Names(tree.options),
-                      "\"\n"
-                      "  elif [[ -z $verb && -z $type ]]; then\n"
-                      "    candidates='",
-                      Verbs(tree),
-                      "'\n"
-                      "  else\n"
-                      "    candidates=$(_loadstar_candidates \"$type\")\n"
-                      "  fi\n"
-                      "  mapfile -t COMPREPLY < <(compgen -W \"$candidates\" -- \"$word\")\n"
-                      "  case $type in\n"
-                      "    TEST|STACK|DOCUMENT) [[ $word == -* ]] || mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY "
-                      "< <(compgen -f -- \"$word\") ;;\n"
-                      "    DIR) mapfile -t COMPREPLY < <(compgen -d -- \"$word\") ;;\n"
-                      "  esac\n"
-                      "}\n"
-                      "complete -F _loadstar loadstar\n");
+  return absl::StrCat(
+      "# bash completion of loadstar; use: source <(loadstar completion bash)\n", Candidates(), Analysis(tree),
+      "_loadstar() {\n",
+      "  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}\n"
+      "  local verb options types type position candidates\n"
+      "  _loadstar_analyse \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"\n"
+      "  if [[ $word == -* ]]; then\n"
+      "    candidates=\"$options ",
+      Names(tree.options),
+      "\"\n"
+      "  elif [[ -z $verb && -z $type ]]; then\n"
+      "    candidates='",
+      Verbs(tree),
+      "'\n"
+      "  else\n"
+      "    candidates=$(_loadstar_candidates \"$type\")\n"
+      "  fi\n"
+      "  mapfile -t COMPREPLY < <(compgen -W \"$candidates\" -- \"$word\")\n"
+      "  case $type in\n"
+      "    TEST|STACK|PROFILE|DOCUMENT) [[ $word == -* ]] || mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY "
+      "< <(compgen -f -- \"$word\") ;;\n"
+      "    DIR) mapfile -t COMPREPLY < <(compgen -d -- \"$word\") ;;\n"
+      "  esac\n"
+      "}\n"
+      "complete -F _loadstar loadstar\n");
 }
 
 std::string ZshCompletion(const CommandTree& tree) {
@@ -166,7 +169,7 @@ std::string ZshCompletion(const CommandTree& tree) {
                       "  else\n"
                       "    compadd -- ${(f)\"$(_loadstar_candidates \"$type\")\"}\n"
                       "    case $type in\n"
-                      "      TEST|STACK|DOCUMENT) _files ;;\n"
+                      "      TEST|STACK|PROFILE|DOCUMENT) _files ;;\n"
                       "      DIR) _files -/ ;;\n"
                       "    esac\n"
                       "  fi\n"

@@ -209,6 +209,12 @@ class GrpcClient : public CoordinatorClient {
     return ReadAll(stub_->Teardown(&context, request), take);
   }
 
+  absl::Status Tune(const v1::TuneRequest& request, const std::function<void(const v1::TuneResponse&)>& take) override {
+    grpc::ClientContext context;
+    SetDeadline(kDeployDeadline, &context);
+    return ReadAll(stub_->Tune(&context, request), take);
+  }
+
   std::unique_ptr<MetricsStream> StreamMetrics(const v1::StreamMetricsRequest& request) override {
     ForgetBackoff();
     return std::make_unique<Stream<v1::StreamMetricsResponse>>(

@@ -59,6 +59,8 @@ class CoordinatorClient {
                               const std::function<void(const v1::DeployResponse&)>& take) = 0;
   virtual absl::Status Teardown(const v1::TeardownRequest& request,
                                 const std::function<void(const v1::TeardownResponse&)>& take) = 0;
+  virtual absl::Status Tune(const v1::TuneRequest& request,
+                            const std::function<void(const v1::TuneResponse&)>& take) = 0;
 
   virtual std::unique_ptr<MetricsStream> StreamMetrics(const v1::StreamMetricsRequest& request) = 0;
   virtual std::unique_ptr<ExportStream> ExportRun(const v1::ExportRunRequest& request) = 0;

@@ -15,6 +15,7 @@ std::unique_ptr<CommandLine> MakeCommandLine() {
   verbs.push_back(MakeDeploy());
   verbs.push_back(MakeDeployments());
   verbs.push_back(MakeTeardown());
+  verbs.push_back(MakeTune());
   verbs.push_back(MakeRun());
   verbs.push_back(MakeWatch());
   verbs.push_back(MakeUpdate());

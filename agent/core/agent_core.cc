@@ -46,6 +46,8 @@ struct AgentCore::State {
   void Take(const WorkerExited& input, const Turn& turn);
   void Take(NodeChanged& input, const Turn& turn);
   void Take(const DeployEnded& input, const Turn& turn);
+  void Take(TuneStepMade& input, const Turn& turn);
+  void Take(const TuneEnded& input, const Turn& turn);
   void Take(NodesObserved& input, const Turn& turn);
   void Take(const HostObserved& input, const Turn& turn);
   void Take(HostRead& input, const Turn& turn);
@@ -219,6 +221,9 @@ void AgentCore::State::OnCommand(const v1::Command& command, const Turn& turn) {
       teardowns[id] = command.teardown_nodes().deployment();
       turn.Do(agent::Teardown{id, command.teardown_nodes().deployment()});
       return;
+    case v1::Command::kTuneHost:
+      turn.Do(agent::Tune{id, command.tune_host()});
+      return;
     case v1::Command::COMMAND_NOT_SET:
       turn.End(id, absl::UnimplementedError(absl::StrCat("agent version ", options.version,
                                                          " does not know this command; use the same version of agent "
@@ -270,6 +275,15 @@ void AgentCore::State::Take(NodeChanged& input, const Turn& turn) {
   turn.Report(std::move(report));
 }
 
+void AgentCore::State::Take(TuneStepMade& input, const Turn& turn) {
+  v1::Report report;
+  report.mutable_tune()->set_command_id(input.command_id);
+  *report.mutable_tune()->mutable_step() = std::move(input.step);
+  turn.Report(std::move(report));
+}
+
+void AgentCore::State::Take(const TuneEnded& input, const Turn& turn) { turn.End(input.command_id, input.status); }
+
 // ---- Workers, nodes, the host
 
 void AgentCore::State::Take(const WorkerSaid& input, const Turn& turn) {
@@ -300,6 +314,9 @@ void AgentCore::State::Take(HostRead& input, const Turn&) {
     if (limit.name() != plan::kTcpMemoryLimit) limit.set_connections(limit.connections() + held);
   }
   plan::BindLeast(&capacity);
+  if (capacity.has_tuned() && capacity.tuned().binding_limit() != plan::kTcpMemoryLimit) {
+    capacity.mutable_tuned()->set_connections(capacity.tuned().connections() + held);
+  }
   host_read = true;
 }
 

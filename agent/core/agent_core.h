@@ -46,6 +46,16 @@ struct DeployEnded {
   std::string command_id;
   absl::Status status;
 };
+// A step of a Tune was made (from agent/tuning.h).
+struct TuneStepMade {
+  std::string command_id;
+  v1::TuneStep step;
+};
+// A Tune came to its end.
+struct TuneEnded {
+  std::string command_id;
+  absl::Status status;
+};
 // The nodes of a run's deployment said this about its second `elapsed_s`; or, `before`, ahead of the load.
 struct NodesObserved {
   std::string run_id;
@@ -68,7 +78,7 @@ struct HostRead {
 };
 struct Tick {};
 using Input = std::variant<SessionUp, SessionDown, CoordinatorSaid, WorkerSaid, WorkerExited, NodeChanged, DeployEnded,
-                           NodesObserved, HostObserved, HostRead, Tick>;
+                           TuneStepMade, TuneEnded, NodesObserved, HostObserved, HostRead, Tick>;
 
 // ---- Actions, in order
 
@@ -95,6 +105,11 @@ struct Teardown {
   std::string command_id;  // empty: on the core's own account, no DeployEnded wanted
   std::string deployment;
 };
+// Tune this host: TuneStepMade for each step, then TuneEnded.
+struct Tune {
+  std::string command_id;
+  v1::TuneHost order;
+};
 // Read the host, and the deployment's nodes, ahead of the run and at the end of each second of it until StopObserving.
 struct Observe {
   std::string run_id;
@@ -104,8 +119,8 @@ struct Observe {
 struct StopObserving {
   std::string run_id;
 };
-using Action =
-    std::variant<SendToCoordinator, SpawnWorker, SendToWorker, KillWorker, Deploy, Teardown, Observe, StopObserving>;
+using Action = std::variant<SendToCoordinator, SpawnWorker, SendToWorker, KillWorker, Deploy, Teardown, Tune, Observe,
+                            StopObserving>;
 
 struct AgentOptions {
   std::string name;

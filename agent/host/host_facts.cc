@@ -128,7 +128,32 @@ EphemeralPorts CountEphemeralPorts(const v1::HostFacts& host) {
   return ports;
 }
 
-v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use) {
+namespace {
+
+// What deploy/tuning/connections-100k.yaml sets of what counts here.
+constexpr char kTunedProfile[] = "connections-100k";
+constexpr uint64_t kTunedDescriptors = 2'097'152;
+constexpr uint64_t kTunedConntrack = 2'097'152;
+constexpr uint32_t kTunedFirstPort = 1024;
+constexpr uint32_t kTunedLastPort = 65'535;
+
+// What a remedy ends with where that profile brings it about.
+std::string ByTuning(bool helps) {
+  return helps ? absl::StrCat(": loadstar tune apply ", kTunedProfile) : std::string();
+}
+
+v1::HostFacts Tuned(const v1::HostFacts& host) {
+  v1::HostFacts tuned = host;
+  if (host.descriptors_total() > 0) tuned.set_descriptors_total(std::max(host.descriptors_total(), kTunedDescriptors));
+  if (host.has_conntrack_max()) tuned.set_conntrack_max(std::max(host.conntrack_max(), kTunedConntrack));
+  if (host.port_first() > 0) {
+    tuned.set_port_first(std::min(host.port_first(), kTunedFirstPort));
+    tuned.set_port_last(std::max(host.port_last(), kTunedLastPort));
+  }
+  return tuned;
+}
+
+v1::Capacity AsItStands(const v1::HostFacts& host, const HostUse& use) {
   v1::Capacity capacity;
   const EphemeralPorts ports = CountEphemeralPorts(host);
   capacity.set_per_address_pair(ports.preferred);
@@ -144,7 +169,8 @@ v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use) {
   };
   if (host.descriptors_total() > 0) {
     add("descriptors", Less(host.descriptors_total(), use.descriptors_in_use) / 2,
-        absl::StrCat("raise fs.file-max, now ", host.descriptors_total(), " with ", use.descriptors_in_use, " in use"));
+        absl::StrCat("raise fs.file-max, now ", host.descriptors_total(), " with ", use.descriptors_in_use, " in use",
+                     ByTuning(host.descriptors_total() < kTunedDescriptors)));
   }
   if (host.memory_available_bytes() > 0 && host.has_socket_memory_bytes()) {
     const plan::EndsMemory idle = plan::MemoryOfEnds(2, host.socket_memory_bytes());
@@ -163,9 +189,23 @@ v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use) {
   if (host.has_conntrack_max() && use.conntrack_in_use > 0) {
     add("conntrack", Less(host.conntrack_max(), use.conntrack_in_use),
         absl::StrCat("raise net.netfilter.nf_conntrack_max, now ", host.conntrack_max(), " with ", use.conntrack_in_use,
-                     " in use"));
+                     " in use", ByTuning(host.conntrack_max() < kTunedConntrack)));
   }
   plan::BindLeast(&capacity);
+  return capacity;
+}
+
+}  // namespace
+
+v1::Capacity ComputeCapacity(const v1::HostFacts& host, const HostUse& use) {
+  v1::Capacity capacity = AsItStands(host, use);
+  const v1::Capacity tuned = AsItStands(Tuned(host), use);
+  if (tuned.connections() > capacity.connections() || tuned.per_address_pair() > capacity.per_address_pair()) {
+    capacity.mutable_tuned()->set_profile(kTunedProfile);
+    capacity.mutable_tuned()->set_connections(tuned.connections());
+    capacity.mutable_tuned()->set_binding_limit(tuned.binding_limit());
+    capacity.mutable_tuned()->set_per_address_pair(tuned.per_address_pair());
+  }
   return capacity;
 }
 

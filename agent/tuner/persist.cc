@@ -2,10 +2,12 @@
 
 #include <fnmatch.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <string_view>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -13,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "agent/tuner/wish.h"
 #include "lib/os/files.h"
+#include "lib/spec/name.h"
 
 namespace loadstar::agent {
 namespace {
@@ -22,7 +25,12 @@ namespace fs = std::filesystem;
 // The first one wins where the same name is in several.
 constexpr std::array kFolders = {"etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d"};
 
-std::string NameOf(const std::string& profile) { return absl::StrCat("90-loadstar-", profile, ".conf"); }
+constexpr std::string_view kPrefix = "90-loadstar-";
+constexpr std::string_view kSuffix = ".conf";
+
+std::string NameOf(const std::string& profile) {
+  return absl::StrCat(std::string(kPrefix), profile, std::string(kSuffix));
+}
 
 std::string PathOf(const std::string& root, const std::string& profile) {
   return (fs::path(root) / kFolders[0] / NameOf(profile)).string();
@@ -75,6 +83,28 @@ absl::Status Persist(const std::string& root, const std::string& profile, const 
   const std::string path = PathOf(root, profile);
   if (absl::Status made = os::MakeFolders(fs::path(path).parent_path().string()); !made.ok()) return made;
   return os::WriteFileAtomically(path, text);
+}
+
+std::string PersistentPath(const std::string& profile) { return PathOf("/", profile); }
+
+bool IsPersisted(const std::string& root, const std::string& profile) {
+  std::error_code error;
+  return fs::exists(PathOf(root, profile), error);
+}
+
+std::vector<std::string> PersistedProfiles(const std::string& root) {
+  std::vector<std::string> profiles;
+  std::error_code error;
+  for (fs::directory_iterator entry(fs::path(root) / kFolders[0], error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix) || name.size() < kPrefix.size() + kSuffix.size())
+      continue;
+    std::string profile = name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
+    if (spec::IsName(profile)) profiles.push_back(std::move(profile));
+  }
+  std::sort(profiles.begin(), profiles.end());
+  return profiles;
 }
 
 absl::Status Unpersist(const std::string& root, const std::string& profile) {

@@ -14,6 +14,11 @@ using PersistentValues = std::vector<std::pair<std::string, std::string>>;  // k
 
 // Writes the file, in place of an earlier one of the profile. The old one or the new one is there whatever happens.
 absl::Status Persist(const std::string& root, const std::string& profile, const PersistentValues& values);
+// The file's path, as it is without `root`, and whether it is there.
+std::string PersistentPath(const std::string& profile);
+bool IsPersisted(const std::string& root, const std::string& profile);
+// Profiles that have a file, by name.
+std::vector<std::string> PersistedProfiles(const std::string& root);
 // Removes it; OK when there is none.
 absl::Status Unpersist(const std::string& root, const std::string& profile);
 

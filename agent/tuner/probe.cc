@@ -1,5 +1,6 @@
 #include "agent/tuner/probe.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/os/fd.h"
+#include "lib/os/limits.h"
 #include "lib/os/proc.h"
 
 namespace loadstar::agent {
@@ -113,12 +115,41 @@ Probe TryFirstBuffer(int option, const Numbers& wanted) {
           absl::StrCat("a new socket has a buffer of ", given, " bytes")};
 }
 
+// So many files of this process, which needs some itself.
+Probe TryDescriptors(const Numbers& /*wanted*/) {
+  constexpr uint64_t kMost = 4096;
+  const absl::StatusOr<os::DescriptorLimit> limit = os::ReadDescriptorLimit();
+  if (!limit.ok()) return NotTried(std::string(limit.status().message()));
+  std::vector<os::Fd> files;
+  while (files.size() < std::min(kMost, limit->soft / 4)) {
+    os::Fd file(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!file && errno == ENFILE) {
+      return {Outcome::kFails, absl::StrCat("after ", files.size(), " files the host has no room for another")};
+    }
+    if (!file) break;  // the limit of this process, which is another one
+    files.push_back(std::move(file));
+  }
+  return {Outcome::kWorks, absl::StrCat("opened ", files.size(), " files more")};
+}
+
+// Entries cannot be made without traffic; how much room there is can be read.
+Probe CountTracked(const Numbers& wanted) {
+  const absl::StatusOr<Numbers> count = os::Proc().Sysctl("net.netfilter.nf_conntrack_count");
+  if (!count.ok() || count->size() != 1) return NotTried("how many connections are followed is not told");
+  const uint64_t used = count->front();
+  const uint64_t room = wanted[0] > used ? wanted[0] - used : 0;
+  return {room > 0 ? Outcome::kWorks : Outcome::kFails,
+          absl::StrCat(used, " connections are followed, and there is room for ", room, " more")};
+}
+
 struct Trial {
   std::string_view key;
   size_t numbers;
   Probe (*run)(const Numbers& wanted);
 };
-constexpr std::array<Trial, 6> kTrials = {{
+constexpr std::array<Trial, 8> kTrials = {{
+    {"fs.file-max", 1, TryDescriptors},
+    {"net.netfilter.nf_conntrack_max", 1, CountTracked},
     {"net.core.somaxconn", 1, TryBacklog},
     {"net.ipv4.ip_local_port_range", 2, TryPortRange},
     {"net.core.rmem_max", 1, [](const Numbers& wanted) { return TryLargestBuffer(SO_RCVBUF, wanted); }},

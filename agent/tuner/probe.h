@@ -19,8 +19,8 @@ struct Probe {
 };
 
 // Tries the key's value (as the kernel shows it) in the calling process and its network namespace: at most 256 sockets
-// on loopback without a peer, all closed on return. Nothing is sent and no setting is changed. Blocks for no longer
-// than that takes.
+// on loopback without a peer and 4,096 files, all closed on return. Nothing is sent and no setting is changed. Blocks
+// for no longer than that takes.
 Probe TryOut(std::string_view key, std::string_view value);
 
 }  // namespace loadstar::agent

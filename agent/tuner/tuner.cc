@@ -19,15 +19,22 @@ constexpr size_t kJournalBytes = size_t{256} * 1024;
 struct OutcomeWord {
   Outcome outcome;
   std::string_view word;
+  v1::TuneOutcome wire;
 };
 constexpr std::array kWords = {
-    OutcomeWord{Outcome::kChanged, "changed"},       OutcomeWord{Outcome::kFulfilled, "fulfilled"},
-    OutcomeWord{Outcome::kMissing, "missing"},       OutcomeWord{Outcome::kReadOnly, "read-only"},
-    OutcomeWord{Outcome::kUnsuitable, "unsuitable"}, OutcomeWord{Outcome::kContradicts, "contradicts"},
-    OutcomeWord{Outcome::kRefused, "refused"},       OutcomeWord{Outcome::kNotTried, "not tried"},
-    OutcomeWord{Outcome::kRestored, "restored"},     OutcomeWord{Outcome::kKept, "kept"},
-    OutcomeWord{Outcome::kApplied, "applied"},       OutcomeWord{Outcome::kForeign, "changed by others"},
-    OutcomeWord{Outcome::kUncertain, "uncertain"},
+    OutcomeWord{Outcome::kChanged, "changed", v1::TUNE_OUTCOME_CHANGED},
+    OutcomeWord{Outcome::kFulfilled, "fulfilled", v1::TUNE_OUTCOME_FULFILLED},
+    OutcomeWord{Outcome::kMissing, "missing", v1::TUNE_OUTCOME_MISSING},
+    OutcomeWord{Outcome::kReadOnly, "read-only", v1::TUNE_OUTCOME_READ_ONLY},
+    OutcomeWord{Outcome::kUnsuitable, "unsuitable", v1::TUNE_OUTCOME_UNSUITABLE},
+    OutcomeWord{Outcome::kContradicts, "contradicts", v1::TUNE_OUTCOME_CONTRADICTS},
+    OutcomeWord{Outcome::kRefused, "refused", v1::TUNE_OUTCOME_REFUSED},
+    OutcomeWord{Outcome::kNotTried, "not tried", v1::TUNE_OUTCOME_NOT_TRIED},
+    OutcomeWord{Outcome::kRestored, "restored", v1::TUNE_OUTCOME_RESTORED},
+    OutcomeWord{Outcome::kKept, "kept", v1::TUNE_OUTCOME_KEPT},
+    OutcomeWord{Outcome::kApplied, "applied", v1::TUNE_OUTCOME_APPLIED},
+    OutcomeWord{Outcome::kForeign, "changed by others", v1::TUNE_OUTCOME_FOREIGN},
+    OutcomeWord{Outcome::kUncertain, "uncertain", v1::TUNE_OUTCOME_UNCERTAIN},
 };
 
 bool IsPlain(std::string_view text) {
@@ -56,10 +63,17 @@ auto Ending(TuneStep* step) {
 }  // namespace
 
 std::string_view ToWord(Outcome outcome) {
-  for (const OutcomeWord& word : kWords) {
-    if (word.outcome == outcome) return word.word;
+  for (const OutcomeWord& known : kWords) {
+    if (known.outcome == outcome) return known.word;
   }
   return "";
+}
+
+v1::TuneOutcome ToWire(Outcome outcome) {
+  for (const OutcomeWord& known : kWords) {
+    if (known.outcome == outcome) return known.wire;
+  }
+  return v1::TUNE_OUTCOME_UNSPECIFIED;
 }
 
 absl::Status Tuner::Load() {
@@ -181,6 +195,7 @@ Tuner::Decision Tuner::Decide(const std::string& profile, const v1::SysctlSettin
   if (known) {
     for (const Layer& layer : tuned->second.layers) {
       if (layer.profile == profile) {
+        step.applied_before = true;
         applied = ours && layer.wish == decision.wish;
         continue;
       }
@@ -337,11 +352,12 @@ TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool
              absl::StrCat("the kernel made \"", *then, "\" of \"", target, "\"; what was before stands again"));
 }
 
-std::vector<TuneStep> Tuner::Rollback(const std::string& profile, bool force) {
+std::vector<TuneStep> Tuner::Rollback(const std::string& profile, bool force, const std::set<std::string>& only) {
   std::vector<std::string> names = InOrder(keys_);
   std::reverse(names.begin(), names.end());
   std::vector<TuneStep> steps;
   for (const std::string& key : names) {
+    if (!only.empty() && only.count(key) == 0) continue;
     const TunedKey& tuned = keys_.at(key);
     const bool pending = tuned.pending.has_value() && tuned.pending->layer.profile == profile;
     if (pending || tuned.IsClaimedBy(profile)) steps.push_back(Release(profile, key, force));

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,10 +45,12 @@ struct TuneStep {
   Outcome outcome = Outcome::kFulfilled;
   std::string before = {};
   std::string after = {};
-  bool lowers = false;   // kChanged: a number goes down or a range gets smaller, as the profile asks
-  std::string why = {};  // what the user should know; empty where the outcome says it all
+  bool applied_before = false;  // Plan and Apply: the profile had a claim on the key already
+  bool lowers = false;          // kChanged: a number goes down or a range gets smaller, as the profile asks
+  std::string why = {};         // what the user should know; empty where the outcome says it all
 };
 std::string_view ToWord(TuneStep::Outcome outcome);
+v1::TuneOutcome ToWire(TuneStep::Outcome outcome);
 
 // Owned by the thread that tunes; tree and journal must outlive it.
 class Tuner {
@@ -65,8 +68,8 @@ class Tuner {
   // Goes on past keys that cannot be had; stops when the journal fails.
   std::vector<TuneStep> Apply(const v1::TuningProfile& profile);
   // Takes a profile's wishes back, the last one first. `force`: also where somebody else changed the key since, or
-  // where that is uncertain.
-  std::vector<TuneStep> Rollback(const std::string& profile, bool force);
+  // where that is uncertain. `only`: of these keys alone; empty: of all.
+  std::vector<TuneStep> Rollback(const std::string& profile, bool force, const std::set<std::string>& only = {});
   // One step for each key of each profile that is applied: kApplied, kForeign or kUncertain, and kMissing when the key
   // has gone (its module was unloaded).
   std::vector<TuneStep> Status();

@@ -41,6 +41,16 @@ std::string ClockUncertainty(const v1::Agent& agent) {
   return absl::StrFormat("+-%.2f ms", absl::ToDoubleMilliseconds(terminal::ToDuration(agent.clock_uncertainty())));
 }
 
+// What tuning would make of the host's capacity.
+std::string Projection(const v1::Agent& agent) {
+  const v1::TunedCapacity& tuned = agent.capacity().tuned();
+  return absl::StrCat("\n", terminal::Printable(agent.name()), " tuned by ", tuned.profile(), " could hold ",
+                      terminal::Grouped(tuned.connections()), " connections (limited by ", tuned.binding_limit(), "), ",
+                      terminal::Grouped(tuned.per_address_pair()),
+                      " per address pair, by its limits as they stand: ", "loadstar tune plan ", tuned.profile(),
+                      " --agent ", terminal::Printable(agent.name()));
+}
+
 class Agents : public Verb {
  public:
   std::string name() const override { return "agents"; }
@@ -81,6 +91,9 @@ class Agents : public Verb {
                    Doing(agent)});
       }
       context.output->Raw(table.Text());
+      for (const v1::Agent& agent : response->agents()) {
+        if (agent.connected() && agent.capacity().has_tuned()) context.output->Text(Projection(agent));
+      }
       return ExitCode::kPassed;
     });
   }

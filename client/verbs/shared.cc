@@ -1,5 +1,7 @@
 #include "client/verbs/shared.h"
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -16,6 +18,26 @@
 #include "client/terminal/table.h"
 
 namespace loadstar::client {
+namespace {
+
+// Kinds of documents as people know them, and the verb that takes each.
+struct KindWords {
+  spec::Parsed::Kind parsed;
+  DocumentKind lookup;
+  const char* kind;
+  const char* verb;
+};
+constexpr std::array kKinds = {
+    KindWords{spec::Parsed::Kind::kTest, DocumentKind::kTest, "Test", "run"},
+    KindWords{spec::Parsed::Kind::kStack, DocumentKind::kStack, "Stack", "deploy"},
+    KindWords{spec::Parsed::Kind::kTuningProfile, DocumentKind::kTuningProfile, "TuningProfile", "tune"},
+};
+
+const KindWords& WordsOf(spec::Parsed::Kind kind) {
+  return *std::find_if(kKinds.begin(), kKinds.end(), [kind](const KindWords& words) { return words.parsed == kind; });
+}
+
+}  // namespace
 
 ExitCode Fail(const Context& context, const absl::Status& status) {
   context.output->Note(Describe(status));
@@ -42,8 +64,8 @@ bool ParseOverrides(const Context& context, const std::vector<std::string>& text
 
 std::optional<spec::Parsed> ReadAndParse(const Context& context, const std::string& argument, spec::Parsed::Kind kind,
                                          const std::vector<spec::Override>& overrides) {
-  const bool test = kind == spec::Parsed::Kind::kTest;
-  const auto document = DocumentLookup::Standard().Read(argument, {test ? DocumentKind::kTest : DocumentKind::kStack});
+  const KindWords& wanted = WordsOf(kind);
+  const auto document = DocumentLookup::Standard().Read(argument, {wanted.lookup});
   if (!document.ok()) {
     context.output->Note(document.status().message());
     return std::nullopt;
@@ -55,9 +77,9 @@ std::optional<spec::Parsed> ReadAndParse(const Context& context, const std::stri
     return std::nullopt;
   }
   if (parsed.kind != kind) {
-    context.output->Note(absl::StrCat(document->file_name(), " is a ", test ? "Stack" : "Test", "; ",
-                                      test ? "a Test is needed (\"loadstar deploy\" takes stacks)"
-                                           : "a Stack is needed (\"loadstar run\" takes tests)"));
+    const KindWords& given = WordsOf(parsed.kind);
+    context.output->Note(absl::StrCat(document->file_name(), " is a ", given.kind, "; a ", wanted.kind,
+                                      " is needed (\"loadstar ", given.verb, "\" takes a ", given.kind, ")"));
     return std::nullopt;
   }
   return parsed;

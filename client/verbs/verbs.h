@@ -13,6 +13,7 @@ std::unique_ptr<Verb> MakeValidate();
 std::unique_ptr<Verb> MakeDeploy();
 std::unique_ptr<Verb> MakeDeployments();
 std::unique_ptr<Verb> MakeTeardown();
+std::unique_ptr<Verb> MakeTune();
 std::unique_ptr<Verb> MakeRun();
 std::unique_ptr<Verb> MakeWatch();
 std::unique_ptr<Verb> MakeUpdate();

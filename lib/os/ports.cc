@@ -10,7 +10,7 @@
 
 #include <cerrno>
 #include <memory>
-#include <vector>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "lib/os/fd.h"
@@ -25,9 +25,10 @@ uint16_t PortOf(const SocketAddress& address) {
   return ntohs(reinterpret_cast<const sockaddr_in*>(&address.storage)->sin_port);
 }
 
-// Inodes of the listeners on a port, of one family. sock_diag filters in the kernel: /proc/net/tcp would print every
-// one of the hundred thousand connections that a load test leaves behind.
-void AppendListeners(uint8_t family, uint16_t port, std::vector<uint64_t>* inodes) {
+// Calls visit(port, inode) for each TCP listener of one family. sock_diag filters in the kernel: /proc/net/tcp would
+// print every one of the hundred thousand connections that a load test leaves behind.
+template <typename Visit>
+void ForEachListener(uint8_t family, Visit visit) {
   Fd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   if (!fd) return;
   struct {
@@ -50,15 +51,18 @@ void AppendListeners(uint8_t family, uint16_t port, std::vector<uint64_t>* inode
          header = NLMSG_NEXT(header, left)) {
       if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR) return;
       const auto* message = reinterpret_cast<const inet_diag_msg*>(NLMSG_DATA(header));
-      if (ntohs(message->id.idiag_sport) == port) inodes->push_back(message->idiag_inode);
+      visit(ntohs(message->id.idiag_sport), uint64_t{message->idiag_inode});
     }
   }
 }
 
 std::string Holder(uint16_t port, const Proc& proc) {
   std::vector<uint64_t> inodes;
-  AppendListeners(AF_INET, port, &inodes);
-  AppendListeners(AF_INET6, port, &inodes);
+  for (const uint8_t family : {AF_INET, AF_INET6}) {
+    ForEachListener(family, [&](uint16_t at, uint64_t inode) {
+      if (at == port) inodes.push_back(inode);
+    });
+  }
   if (inodes.empty()) return "";
   for (pid_t pid : proc.Pids()) {
     for (uint64_t inode : inodes) {
@@ -71,6 +75,14 @@ std::string Holder(uint16_t port, const Proc& proc) {
 }
 
 }  // namespace
+
+std::vector<uint16_t> ListeningPorts() {
+  std::set<uint16_t> ports;
+  for (const uint8_t family : {AF_INET, AF_INET6}) {
+    ForEachListener(family, [&](uint16_t port, uint64_t) { ports.insert(port); });
+  }
+  return {ports.begin(), ports.end()};
+}
 
 absl::StatusOr<SocketAddress> Resolve(const std::string& host_and_port) {
   const size_t colon = host_and_port.rfind(':');

@@ -2,7 +2,9 @@
 
 #include <sys/socket.h>
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "lib/os/proc.h"
@@ -24,5 +26,8 @@ absl::StatusOr<SocketAddress> Resolve(const std::string& host_and_port);
 // process 4711 (nginx)") as far as it may be seen; FAILED_PRECONDITION says why not otherwise (an
 // address that this host does not have).
 absl::Status CheckPortFree(const std::string& host_and_port, const Proc& proc = Proc());
+
+// The TCP ports on which somebody listens in the caller's network namespace, in order.
+std::vector<uint16_t> ListeningPorts();
 
 }  // namespace loadstar::os

@@ -127,18 +127,29 @@ absl::Status NotInSight(const v1::Deployment& seen) {
           seen.name(), " and bring it up again with: loadstar deploy ", seen.name()));
 }
 
-absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test, const ResolvedTarget& target,
-                                                      const AgentTable& agents, const Runs& runs) {
-  std::set<std::string> names(test.load().agents().begin(), test.load().agents().end());
-  if (names.empty()) {
-    for (std::string& name : agents.ConnectedNames()) names.insert(std::move(name));
-    if (names.empty()) return NoAgent();
+absl::StatusOr<std::vector<std::string>> ChooseAgents(const std::vector<std::string>& named, const AgentTable& agents) {
+  std::vector<std::string> connected = agents.ConnectedNames();
+  if (named.empty()) {
+    if (connected.empty()) return NoAgent();
+    return connected;
   }
-  const std::set<std::string> wanted(target.endpoints.begin(), target.endpoints.end());
-  std::vector<Candidate> candidates;
+  const std::set<std::string> names(named.begin(), named.end());
   for (const std::string& name : names) {
     const AgentEntry* entry = agents.Find(name);
     if (entry == nullptr || !entry->connected()) return NotConnected(name, agents);
+  }
+  return std::vector<std::string>(names.begin(), names.end());
+}
+
+absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test, const ResolvedTarget& target,
+                                                      const AgentTable& agents, const Runs& runs) {
+  const absl::StatusOr<std::vector<std::string>> names =
+      ChooseAgents({test.load().agents().begin(), test.load().agents().end()}, agents);
+  if (!names.ok()) return names.status();
+  const std::set<std::string> wanted(target.endpoints.begin(), target.endpoints.end());
+  std::vector<Candidate> candidates;
+  for (const std::string& name : *names) {
+    const AgentEntry* entry = agents.Find(name);
     Candidate candidate;
     candidate.name = name;
     candidate.host = entry->hello.host().hostname();

@@ -41,6 +41,9 @@ absl::StatusOr<std::vector<Candidate>> FindCandidates(const v1::TestSpec& test, 
 absl::StatusOr<Plan> PlanOrRefuse(const v1::TestSpec& test, const std::vector<std::string>& endpoints,
                                   const std::vector<Candidate>& candidates);
 
+// The agents named, or all that are connected when none is; by name, each once. An error says which is not connected.
+absl::StatusOr<std::vector<std::string>> ChooseAgents(const std::vector<std::string>& named, const AgentTable& agents);
+
 // The agent for each node of a stack, in its order: the one it names, else the connected ones in turn.
 absl::StatusOr<std::vector<std::string>> PlaceNodes(const v1::StackSpec& stack, const AgentTable& agents);
 

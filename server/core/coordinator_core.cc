@@ -11,6 +11,7 @@
 #include "lib/spec/name.h"
 #include "server/core/client_calls.h"
 #include "server/core/refusal.h"
+#include "server/core/tuning_machine.h"
 #include "server/core/wire_time.h"
 
 namespace loadstar::server {
@@ -25,6 +26,7 @@ constexpr absl::Duration kRunIdKept = absl::Minutes(2);
 // Runs at once; each costs memory for its figures.
 constexpr size_t kMaxActiveRuns = 64;
 constexpr size_t kMaxDeployments = 256;
+constexpr size_t kMaxTunings = 64;
 // Inputs further apart than this, although a tick was asked for every beat: the process stood still.
 constexpr absl::Duration kStallMin = absl::Seconds(2);
 // Agents to forget are looked for this often; and one that may only have been out of this coordinator's sight, because
@@ -72,6 +74,7 @@ struct CoordinatorCore::State {
   void Call(CallId call, const v1::DeployRequest& request, const Turn& turn);
   void Call(CallId call, const v1::TeardownRequest& request, const Turn& turn);
   void Call(CallId call, const v1::ListDeploymentsRequest& request, const Turn& turn);
+  void Call(CallId call, const v1::TuneRequest& request, const Turn& turn);
   void Call(CallId call, const ClientCalled::StartTest& request, const Turn& turn);
   void Call(CallId call, const v1::UpdateLoadRequest& request, const Turn& turn);
   void Call(CallId call, const v1::StopTestRequest& request, const Turn& turn);
@@ -92,6 +95,10 @@ struct CoordinatorCore::State {
   RunMachine* FindRun(const std::string& id) {
     const auto it = runs.find(id);
     return it == runs.end() ? nullptr : it->second.get();
+  }
+  TuningMachine* FindTuning(const std::string& command_id) {
+    const auto it = tunings.find(TuningOf(command_id));
+    return it == tunings.end() ? nullptr : it->second.get();
   }
   const v1::Run* FindFinished(const std::string& id) const {
     const auto it = std::find_if(finished.begin(), finished.end(), [&](const v1::Run& r) { return r.run_id() == id; });
@@ -119,6 +126,7 @@ struct CoordinatorCore::State {
   CommandBook commands;
   Runs runs;
   Deployments deployments;
+  std::map<std::string, std::unique_ptr<TuningMachine>> tunings;  // by TuningOf
   std::deque<v1::Run> finished;
   std::deque<std::pair<absl::Time, std::string>> run_ids;  // taken recently, by time
   std::map<std::string, std::string> request_ids;
@@ -156,10 +164,12 @@ void CoordinatorCore::State::Take(const SessionOpened& input, const Turn& turn) 
     const bool holds = std::find(held_deployments.begin(), held_deployments.end(), id) != held_deployments.end();
     for (const v1::NodeStatus& lost : deployment->OnHello(name, holds, turn)) TellRuns(id, name, lost, turn);
   }
-  // What a run that is over still had to say to it, Welcome says by not naming the run.
+  // What a run that is over still had to say to it, Welcome says by not naming the run. What nobody waits for any more
+  // is not tuned.
   commands.Drop(
       name,
       [&](const v1::Command& command) {
+        if (command.has_tune_host()) return FindTuning(command.command_id()) == nullptr;
         const std::string id = RunOf(command);
         return !id.empty() && (FindRun(id) == nullptr || !FindRun(id)->Wants(name));
       },
@@ -216,6 +226,7 @@ void CoordinatorCore::State::TakeReport(AgentEntry* agent, const v1::Report& rep
       if (!command.has_value()) return;
       const absl::Status status = FromWire(report.command_result().status());
       if (RunMachine* run = FindRun(RunOf(*command))) run->OnResult(name, *command, status, turn);
+      if (TuningMachine* tuning = FindTuning(command->command_id())) tuning->OnResult(name, *command, status, turn);
       const auto deployment = deployments.find(DeploymentOf(*command));
       if (deployment != deployments.end()) deployment->second->OnResult(name, *command, status, random(), turn);
       return;
@@ -242,6 +253,9 @@ void CoordinatorCore::State::TakeReport(AgentEntry* agent, const v1::Report& rep
       }
       return;
     }
+    case v1::Report::kTune:
+      if (TuningMachine* tuning = FindTuning(report.tune().command_id())) tuning->OnStep(name, report.tune(), turn);
+      return;
     case v1::Report::REPORT_NOT_SET:
       return;
   }
@@ -262,6 +276,7 @@ void CoordinatorCore::State::Take(ClientCalled& input, const Turn& turn) {
 
 void CoordinatorCore::State::Take(const ClientLeft& input, const Turn&) {
   for (auto& [name, deployment] : deployments) deployment->OnCallerLeft(input.call);
+  for (auto& [id, tuning] : tunings) tuning->OnCallerLeft(input.call);
 }
 
 void CoordinatorCore::State::Call(CallId call, const v1::ListAgentsRequest&, const Turn& turn) {
@@ -338,6 +353,32 @@ void CoordinatorCore::State::Call(CallId call, const v1::TeardownRequest& reques
                   turn);
   }
   found->second->Teardown(call, random(), turn);
+}
+
+void CoordinatorCore::State::Call(CallId call, const v1::TuneRequest& request, const Turn& turn) {
+  if (tunings.size() >= kMaxTunings) {
+    return Refuse(call, absl::ResourceExhaustedError(absl::StrCat(kMaxTunings, " tunings are under way, the limit")),
+                  turn);
+  }
+  const absl::StatusOr<std::vector<std::string>> chosen =
+      ChooseAgents({request.agents().begin(), request.agents().end()}, agents);
+  if (!chosen.ok()) return Refuse(call, chosen.status(), turn);
+  const bool changes = request.action() == v1::TUNE_ACTION_APPLY || request.action() == v1::TUNE_ACTION_ROLLBACK;
+  for (const auto& [id, run] : runs) {
+    for (const std::string& agent : *chosen) {
+      if (!changes || !run->Wants(agent)) continue;
+      return Refuse(call,
+                    Precondition("RUN_ACTIVE", id,
+                                 absl::StrCat("run ", id, " is under way on agent ", agent,
+                                              "; tuning its host would change what is measured. Wait for its end, or "
+                                              "end it with: loadstar stop ",
+                                              id)),
+                    turn);
+    }
+  }
+  auto tuning = std::make_unique<TuningMachine>(
+      absl::StrCat(absl::Hex(absl::ToUnixNanos(turn.now)), "-", absl::Hex(random())), request, *chosen, call, turn);
+  tunings[tuning->id()] = std::move(tuning);
 }
 
 absl::StatusOr<RunSetup> CoordinatorCore::State::SetUp(const v1::TestSpec& test,
@@ -484,6 +525,7 @@ void CoordinatorCore::State::Take(const Tick&, const Turn& turn) {
   }
   for (auto& [id, run] : runs) run->OnTick(turn);
   for (auto& [name, deployment] : deployments) deployment->OnTick(random(), turn);
+  for (auto& [id, tuning] : tunings) tuning->OnTick(turn);
 }
 
 void CoordinatorCore::State::Flush(const Turn& turn) {
@@ -501,6 +543,7 @@ void CoordinatorCore::State::Flush(const Turn& turn) {
     it->second->Flush(turn);
     it = it->second->gone() ? deployments.erase(it) : std::next(it);
   }
+  std::erase_if(tunings, [](const auto& each) { return each.second->over(); });
 }
 
 CoordinatorCore::CoordinatorCore(const CoordinatorOptions& options, Restored restored, absl::Time now)
@@ -536,7 +579,7 @@ absl::Time CoordinatorCore::NextTick() const { return state_->NextTick(); }
 absl::Time CoordinatorCore::State::NextTick() const {
   const bool watching =
       std::any_of(agents.all().begin(), agents.all().end(), [](const auto& agent) { return agent.second.connected(); });
-  if (!watching && runs.empty() && deployments.empty()) return absl::InfiniteFuture();
+  if (!watching && runs.empty() && deployments.empty() && tunings.empty()) return absl::InfiniteFuture();
   absl::Time next = last_now + kBeat;
   for (const auto& [id, run] : runs) next = std::min(next, run->NextInstant());
   return next;

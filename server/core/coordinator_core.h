@@ -45,11 +45,12 @@ struct ClientCalled {
     std::string request_id;
   };
   std::variant<v1::ListAgentsRequest, v1::DeployRequest /*stack set*/, v1::TeardownRequest, v1::ListDeploymentsRequest,
-               StartTest, v1::UpdateLoadRequest, v1::StopTestRequest,
+               v1::TuneRequest /*profile set and complete, where the action needs one*/, StartTest,
+               v1::UpdateLoadRequest, v1::StopTestRequest,
                v1::TestSpec /*capacity check of Validate; answered with ValidateResponse*/>
       request;
 };
-// The caller of a streaming call (Deploy, Teardown) went away: what was begun goes on.
+// The caller of a streaming call (Deploy, Teardown, Tune) went away: what was begun goes on.
 struct ClientLeft {
   CallId call;
 };
@@ -72,8 +73,8 @@ struct Reply {
   CallId call;
   absl::Status status;
   std::variant<std::monostate, v1::ListAgentsResponse, v1::DeployResponse, v1::TeardownResponse,
-               v1::ListDeploymentsResponse, v1::StartTestResponse, v1::UpdateLoadResponse, v1::StopTestResponse,
-               v1::ValidateResponse>
+               v1::ListDeploymentsResponse, v1::TuneResponse, v1::StartTestResponse, v1::UpdateLoadResponse,
+               v1::StopTestResponse, v1::ValidateResponse>
       response;
   bool last = true;
 };
@@ -155,6 +156,8 @@ struct CoordinatorOptions {
   // Preparation of a run, and the end of it after its profile is over, may take this long.
   absl::Duration prepare_timeout = absl::Seconds(60);
   absl::Duration drain_timeout = absl::Seconds(60);
+  // A host may take this long to plan, to apply and to put back.
+  absl::Duration tune_timeout = absl::Minutes(5);
   // Seeds the ids it draws.
   uint64_t seed = 0;
 };

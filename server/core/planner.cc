@@ -226,6 +226,12 @@ Misfit Planner::Explain(uint64_t peak) const {
     other_remedy =
         "give load.sourceAddresses more addresses, use more endpoints, or widen net.ipv4.ip_local_port_range on the "
         "agents' hosts";
+    const auto widened = std::find_if(candidates_.begin(), candidates_.end(), [](const Candidate& candidate) {
+      return candidate.capacity.tuned().per_address_pair() > candidate.capacity.per_address_pair();
+    });
+    if (widened != candidates_.end()) {
+      absl::StrAppend(&other_remedy, ": loadstar tune apply ", widened->capacity.tuned().profile());
+    }
   } else {
     const auto least = std::min_element(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) {
       return a.capacity.per_worker() < b.capacity.per_worker();

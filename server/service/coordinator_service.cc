@@ -97,6 +97,20 @@ struct CoreStream {
     backend.switchboard->RemoveCall(id);
     Fail(status);
   }
+  // Hands over what `prepare` makes of the request, on a thread that may wait.
+  template <class Request>
+  void PrepareAndHandOver(const Backend& backend, Request request,
+                          absl::StatusOr<Request> (*prepare)(const Request&)) const {
+    const bool taken = backend.prepare_pool->Run([backend, stream = *this, request = std::move(request), prepare] {
+      absl::StatusOr<Request> ready = prepare(request);
+      if (ready.ok()) {
+        stream.HandOver(backend, *std::move(ready));
+      } else {
+        stream.Fail(ready.status());
+      }
+    });
+    if (!taken) Fail(Busy());
+  }
   void Fail(const absl::Status& status) const {
     box->End(status);
     writer->Wake();
@@ -148,15 +162,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::Validate(grpc::CallbackServerC
 grpc::ServerWriteReactor<v1::DeployResponse>* CoordinatorServiceImpl::Deploy(grpc::CallbackServerContext* context,
                                                                              const v1::DeployRequest* request) {
   auto stream = CoreStream<v1::DeployResponse>::Start(backend_, context);
-  const bool taken = backend_.prepare_pool->Run([backend = backend_, stream, request = *request] {
-    absl::StatusOr<v1::DeployRequest> ready = PrepareStack(request);
-    if (ready.ok()) {
-      stream.HandOver(backend, std::move(*ready));
-    } else {
-      stream.Fail(ready.status());
-    }
-  });
-  if (!taken) stream.Fail(Busy());
+  stream.PrepareAndHandOver(backend_, *request, &PrepareStack);
   return stream.writer->reactor();
 }
 
@@ -177,6 +183,13 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::ListDeployments(grpc::Callback
   auto call = UnaryCall<v1::ListDeploymentsResponse>::Start(response);
   HandOver(backend_, call, *request);
   return call->reactor();
+}
+
+grpc::ServerWriteReactor<v1::TuneResponse>* CoordinatorServiceImpl::Tune(grpc::CallbackServerContext* context,
+                                                                         const v1::TuneRequest* request) {
+  auto stream = CoreStream<v1::TuneResponse>::Start(backend_, context);
+  stream.PrepareAndHandOver(backend_, *request, &PrepareTuning);
+  return stream.writer->reactor();
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::StartTest(grpc::CallbackServerContext*,

@@ -37,6 +37,8 @@ class CoordinatorServiceImpl final : public v1::CoordinatorService::CallbackServ
   grpc::ServerUnaryReactor* ListDeployments(grpc::CallbackServerContext* context,
                                             const v1::ListDeploymentsRequest* request,
                                             v1::ListDeploymentsResponse* response) override;
+  grpc::ServerWriteReactor<v1::TuneResponse>* Tune(grpc::CallbackServerContext* context,
+                                                   const v1::TuneRequest* request) override;
   grpc::ServerUnaryReactor* StartTest(grpc::CallbackServerContext* context, const v1::StartTestRequest* request,
                                       v1::StartTestResponse* response) override;
   grpc::ServerUnaryReactor* UpdateLoad(grpc::CallbackServerContext* context, const v1::UpdateLoadRequest* request,

@@ -17,6 +17,7 @@ constexpr size_t kRequestIdMaxBytes = 128;
 constexpr uint64_t kConnectionsMax = 100'000'000;
 constexpr double kRateMax = 1e9;
 constexpr int64_t kRampMaxS = 31 * 86'400;
+constexpr int kAgentsMax = 1024;
 
 v1::DocumentProblem Problem(const v1::Document& document, const std::string& field, const std::string& message,
                             const std::string& remedy) {
@@ -111,6 +112,50 @@ absl::StatusOr<v1::DeployRequest> PrepareStack(const v1::DeployRequest& request)
       break;
   }
   return NoSource("stack");
+}
+
+absl::StatusOr<v1::TuneRequest> PrepareTuning(const v1::TuneRequest& request) {
+  v1::TuneRequest ready = request;
+  if (request.agents_size() > kAgentsMax) return FieldError("agents", "has more than 1,024 names");
+  for (const std::string& agent : request.agents()) {
+    if (!IsValidName(agent)) return NameError("agents", agent);
+  }
+  switch (request.action()) {
+    case v1::TUNE_ACTION_VERIFY:
+    case v1::TUNE_ACTION_ROLLBACK:
+    case v1::TUNE_ACTION_STATUS:
+      ready.clear_source();
+      if (!request.profile_name().empty() && !IsValidName(request.profile_name())) {
+        return NameError("profile_name", request.profile_name());
+      }
+      return ready;
+    case v1::TUNE_ACTION_PLAN:
+    case v1::TUNE_ACTION_APPLY:
+      break;
+    default:
+      return FieldError("action", "must be plan, apply, verify, rollback or status");
+  }
+  switch (request.source_case()) {
+    case v1::TuneRequest::kProfile: {
+      if (spec::Problems problems = spec::Complete(ready.mutable_profile()); !problems.empty()) {
+        return rpc::InvalidDocument(problems);
+      }
+      return ready;
+    }
+    case v1::TuneRequest::kDocument: {
+      spec::Parsed parsed = ParseBounded(request.document());
+      if (parsed.problems.empty() && parsed.kind != spec::Parsed::Kind::kTuningProfile) {
+        parsed.problems.push_back(
+            Problem(request.document(), "kind", "this is no TuningProfile, and hosts are tuned by one", ""));
+      }
+      if (!parsed.problems.empty()) return rpc::InvalidDocument(parsed.problems);
+      *ready.mutable_profile() = std::move(parsed.tuning_profile);
+      return ready;
+    }
+    case v1::TuneRequest::SOURCE_NOT_SET:
+      break;
+  }
+  return NoSource("profile");
 }
 
 Checked CheckDocument(const v1::Document& document) {

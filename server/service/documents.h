@@ -15,6 +15,7 @@ namespace loadstar::server {
 // INVALID_ARGUMENT with every problem; else a request that the core can take.
 absl::StatusOr<ClientCalled::StartTest> PrepareTest(const v1::StartTestRequest& request);
 absl::StatusOr<v1::DeployRequest> PrepareStack(const v1::DeployRequest& request);
+absl::StatusOr<v1::TuneRequest> PrepareTuning(const v1::TuneRequest& request);
 
 // Static problems of a document; when it has none and is a test, `test` is to be checked against the agents as well.
 struct Checked {

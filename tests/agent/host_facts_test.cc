@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -195,6 +196,36 @@ TEST_F(HostFactsTest, MonitorHandsOnEveryReadingWithItsCapacity) {
   EXPECT_EQ(capacity.binding_limit(), "descriptors");
   EXPECT_EQ(capacity.connections(), (100'000u - 2'048u) / 2);
   inbox.Close();
+}
+
+TEST_F(HostFactsTest, SaysWhatTuningWouldMakeOfIt) {
+  Put("sys/fs/file-max", "100000\n");
+  Put("sys/net/ipv4/ip_local_port_range", "32768\t60999\n");
+  Put("sys/net/ipv4/ip_local_reserved_ports", "\n");
+  Put("sys/net/ipv4/tcp_mem", "100000\t200000\t400000000\n");
+  const v1::Capacity capacity = Capacity();
+  EXPECT_EQ(capacity.binding_limit(), "descriptors");
+  ASSERT_TRUE(capacity.has_tuned());
+  EXPECT_GT(capacity.tuned().connections(), capacity.connections());
+  EXPECT_EQ(capacity.per_address_pair(), 14'116u);
+  EXPECT_EQ(capacity.tuned().per_address_pair(), 32'256u);
+  EXPECT_NE(capacity.limits(0).remedy().find("loadstar tune apply connections-100k"), std::string::npos)
+      << capacity.limits(0).remedy();
+
+  Put("sys/fs/file-max", "4000000\n");
+  Put("sys/net/ipv4/ip_local_port_range", "1024\t65535\n");
+  EXPECT_FALSE(Capacity().has_tuned());
+}
+
+// The projection goes by figures of its own.
+TEST(HostFacts, TuningIsProjectedByWhatTheProfileSays) {
+  std::ifstream file(LOADSTAR_SOURCE_DIR "/deploy/tuning/connections-100k.yaml");
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  for (const char* setting :
+       {"  - key: fs.file-max\n    value: 2097152\n", "  - key: net.netfilter.nf_conntrack_max\n    value: 2097152\n",
+        "  - key: net.ipv4.ip_local_port_range\n    value: 1024-65535\n"}) {
+    EXPECT_NE(text.find(setting), std::string::npos) << setting;
+  }
 }
 
 TEST(HostFacts, ThisHostHasACapacity) {

@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace loadstar::agent {
 namespace {
@@ -97,6 +102,21 @@ TEST(AdmitNodes, RefusesNamesThatLeaveTheirFolder) {
     EXPECT_EQ(AdmitNodes(LoopbackPolicy(), OneNode(name, "node1")).code(), absl::StatusCode::kInvalidArgument) << name;
     EXPECT_EQ(AdmitNodes(LoopbackPolicy(), OneNode("stack", name)).code(), absl::StatusCode::kInvalidArgument) << name;
   }
+}
+
+// Read without lib/spec, which the agent does not link.
+TEST(DefaultSysctls, AreThoseOfTheShippedProfiles) {
+  std::set<std::string> shipped = {"net.ipv4.ip_local_reserved_ports"};
+  for (const auto& file : std::filesystem::directory_iterator(LOADSTAR_SOURCE_DIR "/deploy/tuning")) {
+    std::ifstream text(file.path());
+    for (std::string line; std::getline(text, line);) {
+      constexpr std::string_view kKey = "  - key: ";
+      if (line.starts_with(kKey)) shipped.insert(line.substr(kKey.size()));
+    }
+  }
+  EXPECT_GT(shipped.size(), 10u);
+  const std::vector<std::string> allowed = DefaultSysctls();
+  EXPECT_EQ(std::set<std::string>(allowed.begin(), allowed.end()), shipped);
 }
 
 TEST(AdmitNodes, RefusesVariablesThatChangeWhatRuns) {

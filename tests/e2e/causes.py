@@ -35,12 +35,6 @@ def document(loadstar, target="stack: nodes, protocol: tcp", connections=50, ram
                                               requests=requests, workers=workers, connect_timeout=connect_timeout))
 
 
-def inside(namespace, *command):
-    """Runs a command in the namespace; returns what it printed."""
-    return subprocess.run(["ip", "netns", "exec", namespace.name, *command], check=True, capture_output=True, text=True,
-                          timeout=20).stdout
-
-
 def finish(loadstar, run_id, seconds=60):
     return loadstar.wait_finished(run_id, seconds)
 
@@ -76,8 +70,7 @@ def in_namespace():
     """A cluster whose one agent, with its workers and nodes, lives in a network namespace."""
     with Namespace() as namespace, harness.Cluster(coordinator_listen="0.0.0.0", insecure=True) as loadstar:
         loadstar.start_coordinator()
-        loadstar.start_agent("local", prefix=["ip", "netns", "exec", namespace.name], flags=["--insecure"],
-                             coordinator=f"{Namespace.OUTSIDE}:{loadstar.port}")
+        loadstar.start_agent_in(namespace)
         yield loadstar, namespace
 
 
@@ -148,7 +141,7 @@ def no_ports():
     with in_namespace() as (loadstar, namespace):
         loadstar.deploy()
         run_id = loadstar.start_test(document(loadstar, connections=300, ramp="2s", hold="2s"))
-        inside(namespace, "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40099")
+        namespace.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40099")
         return finish(loadstar, run_id)
 
 
@@ -159,7 +152,7 @@ def conntrack_full():
         raise unittest.SkipTest("this kernel has no connection tracking")
     with in_namespace() as (loadstar, namespace):
         try:
-            inside(namespace, sys.executable, "-B", str(HERE / "track_connections.py"))
+            namespace.run(sys.executable, "-B", str(HERE / "track_connections.py"))
         except subprocess.CalledProcessError as error:
             raise unittest.SkipTest(f"connection tracking cannot be turned on here: {error.stderr}") from None
         loadstar.deploy()
@@ -195,7 +188,7 @@ def packet_loss():
     """Three hundredths of what the loopback interface of the namespace carries are lost, in both directions."""
     with in_namespace() as (loadstar, namespace):
         try:
-            inside(namespace, "tc", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "3%")
+            namespace.run("tc", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "3%")
         except (OSError, subprocess.CalledProcessError) as error:
             raise unittest.SkipTest(f"no packets can be dropped here: {getattr(error, 'stderr', error)}") from None
         loadstar.deploy()

@@ -41,7 +41,7 @@ def _load_stubs():
     """Python's stubs, made from the API's definitions as any user of it would."""
     folder = tempfile.mkdtemp(prefix="loadstar-stubs-")
     try:
-        files = [f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "worker", "coordinator_service")]
+        files = [f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "tuning", "worker", "coordinator_service")]
         subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={folder}", f"--grpc_python_out={folder}",
                         f"--plugin=protoc-gen-grpc_python={shutil.which('grpc_python_plugin')}", *files], check=True, timeout=60)
         sys.path.insert(0, folder)
@@ -277,6 +277,11 @@ class Cluster:
         wait_for(connected, 20, f"agent {name} to connect")
         return process
 
+    def start_agent_in(self, namespace, name="local", flags=()):
+        """An agent, with its workers and nodes, in a network namespace."""
+        return self.start_agent(name, prefix=["ip", "netns", "exec", namespace.name], flags=["--insecure", *flags],
+                                coordinator=f"{namespace.outside}:{self.port}")
+
     def start(self):
         self.start_coordinator()
         self.start_agent()
@@ -371,21 +376,20 @@ class Cluster:
 
 
 class Namespace:
-    """A second host: a network namespace with a veth pair."""
+    """Another host: a network namespace with a veth pair. Several at once need a number each."""
 
-    INSIDE, OUTSIDE = "10.199.77.2", "10.199.77.1"
-
-    def __init__(self):
-        self.name = f"loadstar-{os.getpid()}"
-        self.link = f"ls{os.getpid() % 100000}"
+    def __init__(self, number=0):
+        self.inside, self.outside = (f"10.199.{77 + number}.{end}" for end in (2, 1))
+        self.name = f"loadstar-{os.getpid()}-{number}"
+        self.link = f"ls{os.getpid() % 100000}n{number}"
 
     def __enter__(self):
         try:
             self.ip("netns", "add", self.name)
             self.ip("link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-            self.ip("addr", "add", f"{self.OUTSIDE}/30", "dev", self.link)
+            self.ip("addr", "add", f"{self.outside}/30", "dev", self.link)
             self.ip("link", "set", self.link, "up")
-            for step in (["addr", "add", f"{self.INSIDE}/30", "dev", "eth0"], ["link", "set", "eth0", "up"],
+            for step in (["addr", "add", f"{self.inside}/30", "dev", "eth0"], ["link", "set", "eth0", "up"],
                          ["link", "set", "lo", "up"]):
                 self.ip("-n", self.name, *step)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -398,6 +402,11 @@ class Namespace:
         for command in (["link", "del", self.link], ["netns", "del", self.name]):
             with contextlib.suppress(OSError, subprocess.CalledProcessError):
                 self.ip(*command)
+
+    def run(self, *command):
+        """Runs a command inside; returns what it printed."""
+        return subprocess.run(["ip", "netns", "exec", self.name, *command], check=True, capture_output=True, text=True,
+                              timeout=20).stdout
 
     @staticmethod
     def ip(*arguments):

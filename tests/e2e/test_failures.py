@@ -125,7 +125,7 @@ class TwoAgents(harness.TestCase):
         allow = ["--allow-target", "10.199.77.0/30", "--insecure"]
         self.loadstar.start_agent("host1", flags=allow)
         self.loadstar.start_agent("host2", prefix=["ip", "netns", "exec", self.namespace.name],
-                                  coordinator=f"{Namespace.OUTSIDE}:{self.loadstar.port}", flags=allow)
+                                  coordinator=f"{self.namespace.outside}:{self.loadstar.port}", flags=allow)
         self.target, api = harness.free_port(), harness.free_port()
         self.loadstar.spawn("target", BIN / "loadstar-target", "--listen", f"0.0.0.0:{self.target}", "--api",
                             f"127.0.0.1:{api}", "--processes", 1, "--name", "target", "--role", "worker", "--insecure")
@@ -138,7 +138,7 @@ class TwoAgents(harness.TestCase):
 
     def begin(self, hold):
         return self.loadstar.start_test(self.loadstar.test_document(f"""
-target: {{endpoints: ["{Namespace.OUTSIDE}:{self.target}"], protocol: tcp}}
+target: {{endpoints: ["{self.namespace.outside}:{self.target}"], protocol: tcp}}
 load:
   connections: [{{ramp: 1s, to: 100}}, {{hold: {hold}s}}]
   requests: {{model: open, rate: 10/s per connection}}

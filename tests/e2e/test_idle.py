@@ -103,18 +103,18 @@ class HostIsGone(harness.TestCase):
 
         def answers():
             with contextlib.suppress(OSError):
-                return harness.http(f"{Namespace.INSIDE}:{api}", "GET", "/health")[0] == 200
+                return harness.http(f"{namespace.inside}:{api}", "GET", "/health")[0] == 200
 
         harness.wait_for(answers, 10, "the target to answer")
         run_id = loadstar.start_test(loadstar.test_document(f"""
-target: {{endpoints: ["{Namespace.INSIDE}:{target}"], protocol: tcp}}
+target: {{endpoints: ["{namespace.inside}:{target}"], protocol: tcp}}
 load:
   connections: [{{ramp: 1s, to: 50}}, {{hold: 9s}}]
   keepalive: {{idle: 1s, interval: 1s, probes: 2}}
   workers: 1
 """))
         elapsed(loadstar, run_id, 4.5)
-        way_back = [namespace.name, "route", "add", "blackhole", f"{Namespace.OUTSIDE}/32"]
+        way_back = [namespace.name, "route", "add", "blackhole", f"{namespace.outside}/32"]
         namespace.ip("-n", *way_back)
         run = loadstar.wait_finished(run_id, 60)
         namespace.ip("-n", way_back[0], "route", "del", *way_back[3:])

@@ -1,0 +1,250 @@
+#include "agent/tuner/host_tuner.h"
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/tuner/coupling.h"
+#include "agent/tuner/persist.h"
+#include "lib/spec/name.h"
+#include "lib/spec/sysctl_key.h"
+
+namespace loadstar::agent {
+namespace {
+
+using Outcome = TuneStep::Outcome;
+
+// As the documents have it (lib/spec), and one for the ports that are reserved.
+constexpr int kMaxSettings = 257;
+constexpr int kMaxValues = 8192;
+
+// Whether a profile is not in effect because of this outcome.
+bool IsObstacle(v1::TuneOutcome outcome) {
+  switch (outcome) {
+    case v1::TUNE_OUTCOME_READ_ONLY:
+    case v1::TUNE_OUTCOME_UNSUITABLE:
+    case v1::TUNE_OUTCOME_CONTRADICTS:
+    case v1::TUNE_OUTCOME_REFUSED:
+    case v1::TUNE_OUTCOME_NOT_TRIED:
+    case v1::TUNE_OUTCOME_FORBIDDEN:
+    case v1::TUNE_OUTCOME_FOREIGN:
+    case v1::TUNE_OUTCOME_UNCERTAIN:
+    case v1::TUNE_OUTCOME_FAILS:
+      return true;
+    default:
+      return false;
+  }
+}
+
+v1::TuneStep ToWire(const TuneStep& step) {
+  v1::TuneStep wire;
+  wire.set_profile(step.profile);
+  wire.set_key(step.key);
+  wire.set_outcome(ToWire(step.outcome));
+  wire.set_before(step.before);
+  wire.set_after(step.after);
+  wire.set_lowers(step.lowers);
+  wire.set_obstacle(IsObstacle(wire.outcome()));
+  wire.set_message(step.why);
+  wire.set_applied_before(step.applied_before);
+  return wire;
+}
+
+v1::TuneStep OtherStep(const std::string& profile, const std::string& key, v1::TuneOutcome outcome,
+                       std::string message) {
+  v1::TuneStep step;
+  step.set_profile(profile);
+  step.set_key(key);
+  step.set_outcome(outcome);
+  step.set_obstacle(IsObstacle(outcome));
+  step.set_message(std::move(message));
+  return step;
+}
+
+// What a file for the next boot is to hold: every key that holds what is wanted now, also where nothing had to be
+// changed, because what made it so may be gone after a boot.
+PersistentValues ValuesOf(const std::vector<TuneStep>& steps) {
+  PersistentValues values;
+  for (const TuneStep& step : steps) {
+    const bool holds = step.outcome == Outcome::kChanged || step.outcome == Outcome::kFulfilled;
+    if (holds || step.outcome == Outcome::kApplied) values.emplace_back(step.key, step.after);
+  }
+  return values;
+}
+
+}  // namespace
+
+absl::Status HostTuner::CarryOut(const v1::TuneHost& order, const Tell& tell) {
+  if (!loaded_.ok()) return loaded_;
+  if (!order.profile_name().empty() && !spec::IsName(order.profile_name())) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", order.profile_name(), "\" is no profile's name"));
+  }
+  for (const std::string& problem : tuner_.problems()) {
+    tell(OtherStep("", kJournalKey, v1::TUNE_OUTCOME_UNCERTAIN, problem));
+  }
+  switch (order.action()) {
+    case v1::TUNE_ACTION_PLAN:
+    case v1::TUNE_ACTION_APPLY:
+      return Apply(order, tell);
+    case v1::TUNE_ACTION_VERIFY:
+      TellStatus(order.profile_name(), true, tell);
+      return absl::OkStatus();
+    case v1::TUNE_ACTION_STATUS:
+      TellStatus(order.profile_name(), false, tell);
+      TellFiles(order.profile_name(), tell);
+      return absl::OkStatus();
+    case v1::TUNE_ACTION_ROLLBACK:
+      Rollback(order, tell);
+      return absl::OkStatus();
+    default:
+      return absl::InvalidArgumentError(
+          "this agent does not know what is to be done: is it older than its coordinator?");
+  }
+}
+
+absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
+  const v1::TuningProfile& asked = order.profile();
+  if (!spec::IsName(asked.name())) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", asked.name(), "\" is no profile's name"));
+  }
+  if (asked.has_virtual_machine()) {
+    return absl::FailedPreconditionError(absl::StrCat("profile ", asked.name(),
+                                                      " is for a Colima virtual machine; it is applied with: "
+                                                      "deploy/colima-setup.sh start"));
+  }
+  std::map<std::string, const v1::SysctlSetting*> settings;
+  for (const v1::SysctlSetting& setting : asked.sysctls()) {
+    if (!spec::IsSysctlKey(setting.key()) || setting.values_size() > kMaxValues) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", setting.key(), "\" is no setting that can be made"));
+    }
+    settings[setting.key()] = &setting;
+  }
+  if (asked.sysctls_size() > kMaxSettings) {
+    return absl::InvalidArgumentError(absl::StrCat("a profile has at most ", kMaxSettings, " settings"));
+  }
+  v1::TuningProfile profile = WithCouplings(asked, options_.listening());
+  std::vector<v1::TuneStep> forbidden;
+  auto* wanted = profile.mutable_sysctls();
+  for (auto setting = wanted->begin(); setting != wanted->end();) {
+    if (options_.allowed.count(setting->key()) > 0) {
+      ++setting;
+      continue;
+    }
+    forbidden.push_back(OtherStep(
+        asked.name(), setting->key(), v1::TUNE_OUTCOME_FORBIDDEN,
+        absl::StrCat("this agent may not set it; start it with --allow-sysctl ", setting->key(), " to allow it")));
+    setting = wanted->erase(setting);
+  }
+  const bool plans = order.action() == v1::TUNE_ACTION_PLAN;
+  const std::vector<TuneStep> steps = plans ? tuner_.Plan(profile) : tuner_.Apply(profile);
+  for (const TuneStep& step : steps) {
+    v1::TuneStep wire = ToWire(step);
+    const auto setting = settings.find(step.key);
+    if (setting != settings.end()) {
+      if (plans) wire.set_effect(setting->second->effect());
+      // A limit of a module that is not loaded limits nothing.
+      wire.set_obstacle(wire.obstacle() || (step.outcome == Outcome::kMissing && setting->second->module().empty()));
+    }
+    tell(std::move(wire));
+  }
+  for (v1::TuneStep& step : forbidden) tell(std::move(step));
+  if (order.persist()) KeepForNextBoot(asked.name(), steps, tell);
+  return absl::OkStatus();
+}
+
+void HostTuner::KeepForNextBoot(const std::string& profile, const std::vector<TuneStep>& steps, const Tell& tell) {
+  if (!options_.persistable) {
+    tell(OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_UNSUITABLE,
+                   "this agent is in a network namespace of its own, which no file sets at boot"));
+    return;
+  }
+  const PersistentValues values = ValuesOf(steps);
+  if (values.empty()) return;
+  v1::TuneStep step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_CHANGED, "");
+  step.set_after(PersistentPath(profile));
+  step.set_applied_before(IsPersisted(options_.root, profile));
+  if (step.applied_before()) step.set_before(step.after());
+  if (absl::Status written = Persist(options_.root, profile, values); !written.ok()) {
+    step.set_outcome(v1::TUNE_OUTCOME_REFUSED);
+    step.set_obstacle(true);
+    step.set_message(std::string(written.message()));
+    step.set_after(step.before());
+    tell(std::move(step));
+    return;
+  }
+  tell(std::move(step));
+  TellRivals(profile, steps, tell);
+}
+
+void HostTuner::TellRivals(const std::string& profile, const std::vector<TuneStep>& steps, const Tell& tell) {
+  for (const Rival& rival : FindRivals(options_.root, profile, ValuesOf(steps))) {
+    v1::TuneStep step =
+        OtherStep(profile, rival.key, v1::TUNE_OUTCOME_FOREIGN,
+                  absl::StrCat("at the next boot ", rival.file, ":", rival.line, " sets it to \"", rival.value,
+                               "\", because it is read after ", PersistentPath(profile), "; change that line"));
+    step.set_after(rival.value);
+    tell(std::move(step));
+  }
+}
+
+std::set<std::string> HostTuner::Applied() const {
+  std::set<std::string> profiles;
+  for (const auto& [key, tuned] : tuner_.keys()) {
+    for (const Layer& layer : tuned.layers) profiles.insert(layer.profile);
+    if (tuned.pending.has_value()) profiles.insert(tuned.pending->layer.profile);
+  }
+  return profiles;
+}
+
+void HostTuner::Rollback(const v1::TuneHost& order, const Tell& tell) {
+  std::set<std::string> profiles = {order.profile_name()};
+  if (order.profile_name().empty()) {
+    profiles = Applied();
+    for (std::string& profile : PersistedProfiles(options_.root)) profiles.insert(std::move(profile));
+  }
+  const std::set<std::string> only(order.keys().begin(), order.keys().end());
+  for (const std::string& profile : profiles) {
+    for (const TuneStep& step : tuner_.Rollback(profile, order.force(), only)) tell(ToWire(step));
+    if ((!only.empty() && only.count(kFileKey) == 0) || !IsPersisted(options_.root, profile)) continue;
+    v1::TuneStep step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_RESTORED, "");
+    step.set_before(PersistentPath(profile));
+    if (absl::Status removed = Unpersist(options_.root, profile); !removed.ok()) {
+      step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_REFUSED, std::string(removed.message()));
+      step.set_after(PersistentPath(profile));
+    }
+    tell(std::move(step));
+  }
+}
+
+void HostTuner::TellStatus(const std::string& profile, bool try_out, const Tell& tell) {
+  for (const TuneStep& step : tuner_.Status()) {
+    if (!profile.empty() && step.profile != profile) continue;
+    v1::TuneStep wire = ToWire(step);
+    if (try_out && step.outcome == Outcome::kApplied) {
+      const Probe probe = options_.try_out(step.key, step.after);
+      if (probe.outcome == Probe::Outcome::kWorks) wire.set_outcome(v1::TUNE_OUTCOME_WORKS);
+      if (probe.outcome == Probe::Outcome::kFails) wire.set_outcome(v1::TUNE_OUTCOME_FAILS);
+      wire.set_obstacle(IsObstacle(wire.outcome()));
+      wire.set_message(probe.what);
+    }
+    tell(std::move(wire));
+  }
+}
+
+void HostTuner::TellFiles(const std::string& profile, const Tell& tell) {
+  const std::vector<TuneStep> status = tuner_.Status();
+  for (const std::string& persisted : PersistedProfiles(options_.root)) {
+    if (!profile.empty() && persisted != profile) continue;
+    v1::TuneStep step = OtherStep(persisted, kFileKey, v1::TUNE_OUTCOME_APPLIED, "");
+    step.set_after(PersistentPath(persisted));
+    tell(std::move(step));
+    std::vector<TuneStep> own;
+    std::copy_if(status.begin(), status.end(), std::back_inserter(own),
+                 [&](const TuneStep& each) { return each.profile == persisted; });
+    TellRivals(persisted, own, tell);
+  }
+}
+
+}  // namespace loadstar::agent

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "agent/core/agent_core.h"
+#include "agent/inbox.h"
+
+namespace loadstar::agent {
+
+// Tunes this host (agent/tuner) on a thread of its own, one order after the other. Results go to the sink: TuneStepMade
+// for each step, then TuneEnded.
+//
+// What was applied outlives the agent: the destructor, like a crash, leaves it, and the next one on the same journal
+// knows of it.
+class Tuning {
+ public:
+  struct Options {
+    std::string journal;            // path; its folder is there
+    std::set<std::string> allowed;  // sysctls
+  };
+  static absl::StatusOr<std::unique_ptr<Tuning>> Create(Options options, Sink sink);
+  // Waits for the order that is being carried out; drops those that wait.
+  ~Tuning();
+
+  // Queues an order. Never blocks.
+  void Carry(Tune order);
+
+ private:
+  class Impl;
+  explicit Tuning(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace loadstar::agent

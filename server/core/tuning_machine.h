@@ -1,0 +1,84 @@
+// One tuning, from the call of Tune to its verdict.
+//
+//   state     trigger                                     next      what happens
+//   PLANNING  every host is done, none met an obstacle    ACTING    TuneHost apply to all
+//   PLANNING  every host is done, one failed              (over)    verdict: nothing was changed anywhere
+//   ACTING    every host is done                          (over)    verdict
+//   ACTING    every host is done, all-or-nothing, one     UNDOING   TuneHost rollback of what this call changed, to
+//             failed and something was changed                      the hosts where it did
+//   UNDOING   every host is done                          (over)    verdict
+//
+// Only an apply that is all-or-nothing begins with PLANNING. A host that is out of reach for too long, or that takes
+// too long, counts as one that failed; what it did meanwhile is not known, and the verdict says so. The caller may
+// leave: what was begun goes on.
+//
+// A tuning is not durable, other than what it does on the hosts, which have their journals: after a restart of the
+// coordinator nobody waits for it, and orders that are still outstanding are withdrawn.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "loadstar/v1/coordinator_service.pb.h"
+#include "loadstar/v1/tuning.pb.h"
+#include "server/core/turn.h"
+
+namespace loadstar::server {
+
+class TuningMachine {
+ public:
+  // `agents` are connected. `id` (no "/" in it) is unique for ever.
+  TuningMachine(std::string id, const v1::TuneRequest& request, const std::vector<std::string>& agents, CallId caller,
+                const Turn& turn);
+
+  // As TuningOf has it.
+  const std::string& id() const { return id_; }
+  bool over() const { return over_; }
+  void OnCallerLeft(CallId caller);
+  void OnStep(const std::string& agent, const v1::TuneReport& report, const Turn& turn);
+  void OnResult(const std::string& agent, const v1::Command& command, const absl::Status& status, const Turn& turn);
+  void OnTick(const Turn& turn);
+
+ private:
+  enum class State : uint8_t { kPlanning, kActing, kUndoing };
+
+  struct Host {
+    bool pending = false;
+    bool ok = true;
+    std::string message;
+    // Sets, because an agent that ends in between begins anew. Profile and key of each:
+    std::set<std::pair<std::string, std::string>> changed;
+    std::set<std::pair<std::string, std::string>> obstacles;
+    // Keys that this call changed or laid claim to.
+    std::set<std::string> touched;
+  };
+
+  void Begin(State state, const Turn& turn);
+  void Order(const std::string& agent, Host* host, v1::TuneHost order, const Turn& turn);
+  void Finish(const std::string& agent, Host* host, const absl::Status& status, const Turn& turn);
+  void Advance(const Turn& turn);
+  void End(const Turn& turn);
+  bool AllOk() const;
+  void Tell(v1::TuneResponse response, bool last, const Turn& turn) const;
+  std::string CommandId(const std::string& agent) const;
+
+  const std::string id_;
+  const v1::TuneRequest request_;
+  std::optional<CallId> caller_;
+  State state_ = State::kActing;
+  absl::Time began_;  // this state
+  std::map<std::string, Host> hosts_;
+  bool undone_ = false;
+  bool over_ = false;
+};
+
+// The tuning that a command of that id is of; empty when it is of none.
+std::string TuningOf(const std::string& command_id);
+
+}  // namespace loadstar::server
