@@ -150,11 +150,12 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
     tell(std::move(wire));
   }
   for (v1::TuneStep& step : forbidden) tell(std::move(step));
-  if (order.persist()) KeepForNextBoot(asked.name(), steps, tell);
+  if (order.persist()) KeepForNextBoot(asked.name(), steps, plans, tell);
   return absl::OkStatus();
 }
 
-void HostTuner::KeepForNextBoot(const std::string& profile, const std::vector<TuneStep>& steps, const Tell& tell) {
+void HostTuner::KeepForNextBoot(const std::string& profile, const std::vector<TuneStep>& steps, bool plans,
+                                const Tell& tell) {
   if (!options_.persistable) {
     tell(OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_UNSUITABLE,
                    "this agent is in a network namespace of its own, which no file sets at boot"));
@@ -166,7 +167,8 @@ void HostTuner::KeepForNextBoot(const std::string& profile, const std::vector<Tu
   step.set_after(PersistentPath(profile));
   step.set_applied_before(IsPersisted(options_.root, profile));
   if (step.applied_before()) step.set_before(step.after());
-  if (absl::Status written = Persist(options_.root, profile, values); !written.ok()) {
+  const absl::Status written = plans ? absl::OkStatus() : Persist(options_.root, profile, values);
+  if (!written.ok()) {
     step.set_outcome(v1::TUNE_OUTCOME_REFUSED);
     step.set_obstacle(true);
     step.set_message(std::string(written.message()));

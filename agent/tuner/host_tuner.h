@@ -53,7 +53,7 @@ class HostTuner {
 
  private:
   absl::Status Apply(const v1::TuneHost& order, const Tell& tell);
-  void KeepForNextBoot(const std::string& profile, const std::vector<TuneStep>& steps, const Tell& tell);
+  void KeepForNextBoot(const std::string& profile, const std::vector<TuneStep>& steps, bool plans, const Tell& tell);
   void TellRivals(const std::string& profile, const std::vector<TuneStep>& steps, const Tell& tell);
   void Rollback(const v1::TuneHost& order, const Tell& tell);
   void TellStatus(const std::string& profile, bool try_out, const Tell& tell);

@@ -62,17 +62,17 @@ void TuningMachine::Begin(State state, const Turn& turn) {
     v1::TuneHost order;
     order.set_allow_restart(request_.allow_restart());
     if (state == State::kUndoing) {
-      if (host.touched.empty()) continue;
+      if (host.to_undo.empty()) continue;
       order.set_action(v1::TUNE_ACTION_ROLLBACK);
       order.set_profile_name(request_.profile().name());
-      order.mutable_keys()->Add(host.touched.begin(), host.touched.end());
+      order.mutable_keys()->Add(host.to_undo.begin(), host.to_undo.end());
     } else {
       order.set_action(state == State::kPlanning ? v1::TUNE_ACTION_PLAN : request_.action());
       if (request_.has_profile()) *order.mutable_profile() = request_.profile();
       order.set_profile_name(request_.profile_name());
-      order.set_persist(request_.persist() && state == State::kActing);
+      order.set_persist(request_.persist());
       order.set_force(request_.force());
-      host = Host();
+      host = Host{.to_undo = std::move(host.to_undo)};
     }
     Order(agent, &host, std::move(order), turn);
   }
@@ -103,9 +103,9 @@ void TuningMachine::OnStep(const std::string& agent, const v1::TuneReport& repor
                                   " was applied to it before, which could not be had back if this were undone; roll "
                                   "it back first, or tune without all-or-nothing"));
   }
-  if (state_ == State::kActing && request_.action() == v1::TUNE_ACTION_APPLY && !step.applied_before() &&
+  if (state_ == State::kPlanning && !step.applied_before() &&
       (changes || step.outcome() == v1::TUNE_OUTCOME_FULFILLED)) {
-    host.touched.insert(step.key());
+    host.to_undo.insert(step.key());
   }
   if (state_ != State::kUndoing) {
     const std::pair name(step.profile(), step.key());
@@ -137,7 +137,8 @@ void TuningMachine::OnTick(const Turn& turn) {
         turn.actions);
     std::string why = late ? "it did not come to an end in time" : "the agent went out of reach";
     if (state_ != State::kPlanning) {
-      absl::StrAppend(&why, "; what it did is not known here: when it is back, see loadstar tune status --agent ", agent);
+      absl::StrAppend(&why, "; what it did is not known here: when it is back, see loadstar tune status --agent ",
+                      agent);
     }
     Finish(agent, &host, absl::DeadlineExceededError(why), turn);
   }
@@ -174,9 +175,9 @@ bool TuningMachine::AllOk() const {
 void TuningMachine::Advance(const Turn& turn) {
   if (over_ || std::any_of(hosts_.begin(), hosts_.end(), [](const auto& each) { return each.second.pending; })) return;
   if (state_ == State::kPlanning && AllOk()) return Begin(State::kActing, turn);
-  const bool touched =
-      std::any_of(hosts_.begin(), hosts_.end(), [](const auto& each) { return !each.second.touched.empty(); });
-  if (state_ == State::kActing && request_.all_or_nothing() && touched && !AllOk()) {
+  const bool to_undo =
+      std::any_of(hosts_.begin(), hosts_.end(), [](const auto& each) { return !each.second.to_undo.empty(); });
+  if (state_ == State::kActing && to_undo && !AllOk()) {
     undone_ = true;
     return Begin(State::kUndoing, turn);
   }

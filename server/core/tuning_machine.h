@@ -4,8 +4,8 @@
 //   PLANNING  every host is done, none met an obstacle    ACTING    TuneHost apply to all
 //   PLANNING  every host is done, one failed              (over)    verdict: nothing was changed anywhere
 //   ACTING    every host is done                          (over)    verdict
-//   ACTING    every host is done, all-or-nothing, one     UNDOING   TuneHost rollback of what this call changed, to
-//             failed and something was changed                      the hosts where it did
+//   ACTING    every host is done, all-or-nothing, one     UNDOING   TuneHost rollback of what this call may have
+//             failed                                                changed, to all hosts
 //   UNDOING   every host is done                          (over)    verdict
 //
 // Only an apply that is all-or-nothing begins with PLANNING. A host that is out of reach for too long, or that takes
@@ -51,12 +51,13 @@ class TuningMachine {
   struct Host {
     bool pending = false;
     bool ok = true;
-    std::string message;
+    std::string message = {};
     // Sets, because an agent that ends in between begins anew. Profile and key of each:
-    std::set<std::pair<std::string, std::string>> changed;
-    std::set<std::pair<std::string, std::string>> obstacles;
-    // Keys that this call changed or laid claim to.
-    std::set<std::string> touched;
+    std::set<std::pair<std::string, std::string>> changed = {};
+    std::set<std::pair<std::string, std::string>> obstacles = {};
+    // Keys that the profile had no claim to when the host planned. From the plan and not from what was applied, because
+    // an agent that dies in between may not have told of all.
+    std::set<std::string> to_undo = {};
   };
 
   void Begin(State state, const Turn& turn);

@@ -77,6 +77,7 @@ struct Fleet::AgentHost {
   int64_t tick = INT64_MAX;
   std::map<agent::WorkerId, Worker> workers;
   std::map<std::string, std::set<std::string>> nodes;  // deployment -> nodes; they outlive the agent's process
+  std::set<std::string> tuned;                         // settings; likewise
   struct Observed {
     int64_t start_ns = 0;
     bool nodes = false;
@@ -436,6 +437,9 @@ void Fleet::CarryOutAgent(int agent, std::vector<agent::Action> actions) {
           AgentInput(agent, agent::DeployEnded{teardown.command_id, absl::OkStatus()});
         }
       });
+    } else if (const auto* tune = std::get_if<agent::Tune>(&action)) {
+      once(tune->command_id);
+      TuneNext(agent, host.life, *tune, 0);
     } else if (const auto* observe = std::get_if<agent::Observe>(&action)) {
       once(absl::StrCat("observe ", observe->run_id));
       host.observed[observe->run_id] = {observe->start_monotonic_ns, !observe->deployment.empty()};
@@ -445,6 +449,39 @@ void Fleet::CarryOutAgent(int agent, std::vector<agent::Action> actions) {
     }
   }
 }
+
+// One setting after the other, so that the agent may die between any two.
+void Fleet::TuneNext(int agent, uint64_t life, const agent::Tune& tune, int setting) {
+  scheduler_.After(random_.Between(1, 400) * kMs, [this, agent, life, tune, setting] {
+    AgentHost& host = *hosts_[static_cast<size_t>(agent)];
+    if (host.life != life || host.core == nullptr) return;
+    const v1::TuneHost& order = tune.order;
+    const bool back = order.action() == v1::TUNE_ACTION_ROLLBACK;
+    if (setting == (back ? order.keys_size() : order.profile().sysctls_size())) {
+      return AgentInput(agent, agent::TuneEnded{tune.command_id, absl::OkStatus()});
+    }
+    agent::TuneStepMade made{tune.command_id, {}};
+    const std::string& key = back ? order.keys(setting) : order.profile().sysctls(setting).key();
+    made.step.set_key(key);
+    made.step.set_applied_before(!back && host.tuned.count(key) > 0);
+    if (back) {
+      host.tuned.erase(key);
+      made.step.set_outcome(v1::TUNE_OUTCOME_RESTORED);
+    } else if (made.step.applied_before()) {
+      made.step.set_outcome(v1::TUNE_OUTCOME_FULFILLED);
+    } else if (random_.Chance(options_.tune_failures)) {
+      made.step.set_outcome(v1::TUNE_OUTCOME_REFUSED);
+      made.step.set_obstacle(true);
+    } else {
+      if (order.action() == v1::TUNE_ACTION_APPLY) host.tuned.insert(key);
+      made.step.set_outcome(v1::TUNE_OUTCOME_CHANGED);
+    }
+    AgentInput(agent, std::move(made));
+    TuneNext(agent, life, tune, setting + 1);
+  });
+}
+
+const std::set<std::string>& Fleet::Tuned(int agent) const { return hosts_[static_cast<size_t>(agent)]->tuned; }
 
 void Fleet::ObserveSecond(int agent, const std::string& run_id, uint32_t second) {
   AgentHost& host = *hosts_[static_cast<size_t>(agent)];

@@ -35,9 +35,11 @@ struct FleetOptions {
   // A worker's sample may be this late.
   int64_t sample_delay_ns_max = 300 * kMs;
   uint64_t outbox_memory_bytes = 1 << 20;
-  // Chances, in percent, that a worker cannot carry out its plan, and that an agent cannot bring up its nodes.
+  // Chances, in percent, that a worker cannot carry out its plan, that an agent cannot bring up its nodes, and that a
+  // kernel does not take a setting.
   int64_t plan_failures = 0;
   int64_t deploy_failures = 0;
+  int64_t tune_failures = 0;
   server::CoordinatorOptions coordinator;
 };
 
@@ -69,6 +71,8 @@ class Fleet {
   // Its host as last read: what it can hold changes with every reading up to kHostsChangeUntilNs.
   agent::HostRead HostOf(int agent) const;
   size_t WorkersAlive() const;
+  // Settings that a host was tuned by; they outlive its agent.
+  const std::set<std::string>& Tuned(int agent) const;
   // Nodes up, "DEPLOYMENT/NODE".
   std::set<std::string> NodesUp() const;
   // Everything that the workers of one agent have told its core of a run, over all of its instances.
@@ -107,6 +111,7 @@ class Fleet {
   void WorkerSays(int agent, agent::WorkerId id, v1::WorkerToAgent message, int64_t delay_ns);
   void ScheduleSample(int agent, agent::WorkerId id);
   void EndWorker(int agent, agent::WorkerId id, bool clean, const std::string& cause);
+  void TuneNext(int agent, uint64_t life, const agent::Tune& tune, int setting);
   void ObserveSecond(int agent, const std::string& run_id, uint32_t second);
   int64_t Monotonic(int agent) const;
   absl::Time Wall() const;
