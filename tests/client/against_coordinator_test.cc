@@ -28,6 +28,33 @@ using ::testing::Not;
 
 constexpr char kRunId[] = "smoke-20261124-204033";
 
+// One host that is changed and meets an obstacle, and its verdict.
+std::vector<v1::TuneResponse> Tuning(bool ok) {
+  std::vector<v1::TuneResponse> responses(3);
+  v1::TuneStep* changed = responses[0].mutable_step();
+  changed->set_agent("host1");
+  changed->set_profile("mine");
+  changed->set_key("net.ipv4.tcp_fin_timeout");
+  changed->set_outcome(v1::TUNE_OUTCOME_CHANGED);
+  changed->set_before("60");
+  changed->set_after("30");
+  changed->set_lowers(true);
+  v1::TuneStep* obstacle = responses[1].mutable_step();
+  obstacle->set_agent("host1");
+  obstacle->set_key("fs.file-max");
+  obstacle->set_outcome(v1::TUNE_OUTCOME_READ_ONLY);
+  obstacle->set_obstacle(!ok);
+  obstacle->set_message("it cannot be written here by this agent");
+  v1::TuneVerdict* verdict = responses[2].mutable_verdict();
+  verdict->set_ok(ok);
+  verdict->set_message(ok ? "1 host as wanted" : "1 of 1 host not as wanted: host1");
+  v1::TuneHostResult* host = verdict->add_hosts();
+  host->set_agent("host1");
+  host->set_ok(ok);
+  host->set_message("1 setting changed");
+  return responses;
+}
+
 class AgainstCoordinator : public ::testing::Test {
  protected:
   AgainstCoordinator() {
@@ -141,9 +168,11 @@ TEST_F(AgainstCoordinator, EveryVerbHasJson) {
   deployment.set_name("two-nodes");
   deployment.set_state(v1::DEPLOYMENT_STATE_HEALTHY);
   coordinator_.SetDeployment({v1::Event()}, deployment);
+  coordinator_.SetTuning(Tuning(true));
   const std::vector<std::vector<std::string>> calls = {{"agents"},
                                                        {"deployments"},
                                                        {"deploy", "stack.yaml"},
+                                                       {"tune", "status"},
                                                        {"runs"},
                                                        {"show", kRunId},
                                                        {"watch", kRunId},
@@ -411,6 +440,33 @@ TEST_F(AgainstCoordinator, DeployStreamsItsStepsAndEndsWithTheNodes) {
   const Ended failed = Run({"deploy", "stack.yaml"});
   EXPECT_EQ(failed.code, 4);
   EXPECT_THAT(failed.out, HasSubstr("port 9100 is taken by process 12"));
+}
+
+TEST_F(AgainstCoordinator, TuneShowsEachHostsSettingsAndTheVerdict) {
+  coordinator_.SetTuning(Tuning(false));
+  const Ended applied = Run({"tune", "apply", "--for", "smoke.yaml", "--agent", "host1", "--all-or-nothing"});
+  EXPECT_EQ(applied.code, 4) << applied.err;
+  EXPECT_EQ(applied.out,
+            "host1: 1 setting changed\n"
+            "SETTING                   STATE      BEFORE  NOW  PROFILE\n"
+            "net.ipv4.tcp_fin_timeout  changed    60      30   mine\n"
+            "    lowers it, as the profile asks\n"
+            "fs.file-max               read-only  -       -    -\n"
+            "    it cannot be written here by this agent\n"
+            "\n"
+            "1 of 1 host not as wanted: host1\n");
+  ASSERT_EQ(coordinator_.tunings().size(), 1u);
+  const v1::TuneRequest asked = coordinator_.tunings()[0];
+  EXPECT_EQ(asked.action(), v1::TUNE_ACTION_APPLY);
+  EXPECT_EQ(asked.profile().name(), "for-smoke");
+  EXPECT_TRUE(asked.all_or_nothing());
+  EXPECT_EQ(asked.agents(0), "host1");
+
+  EXPECT_EQ(Run({"tune", "verify"}).code, 1) << "a host is not as it was tuned";
+  coordinator_.SetTuning(Tuning(true));
+  EXPECT_EQ(Run({"tune", "rollback", "mine", "--force"}).code, 0);
+  EXPECT_EQ(coordinator_.tunings()[2].profile_name(), "mine");
+  EXPECT_TRUE(coordinator_.tunings()[2].force());
 }
 
 TEST_F(AgainstCoordinator, ListsAreTables) {

@@ -130,8 +130,8 @@ TEST(Help, IsForPeopleAndNamesEveryVerb) {
   const Ended ended = RunProgram({"--help"});
   EXPECT_EQ(ended.code, 0);
   EXPECT_EQ(ended.err, "");
-  for (const char* verb : {"agents", "validate", "deploy", "deployments", "teardown", "tune", "run", "watch", "update", "stop",
-                           "runs", "show", "export", "completion"}) {
+  for (const char* verb : {"agents", "validate", "deploy", "deployments", "teardown", "tune", "run", "watch", "update",
+                           "stop", "runs", "show", "export", "completion"}) {
     EXPECT_THAT(ended.out, HasSubstr(std::string("\n  ") + verb + " "));
   }
   EXPECT_THAT(RunProgram({"run", "--help"}).out, HasSubstr("--detach"));

@@ -96,6 +96,16 @@ class FakeCoordinator::Service : public v1::CoordinatorService::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Tune(grpc::ServerContext*, const v1::TuneRequest* request,
+                    grpc::ServerWriter<v1::TuneResponse>* writer) override {
+    const std::lock_guard lock(mutex_);
+    tunings_.push_back(*request);
+    for (const v1::TuneResponse& response : tune_responses_) {
+      writer->Write(response);
+    }
+    return grpc::Status::OK;
+  }
+
   grpc::Status StartTest(grpc::ServerContext* context, const v1::StartTestRequest* request,
                          v1::StartTestResponse* response) override {
     std::unique_lock lock(mutex_);
@@ -224,6 +234,8 @@ class FakeCoordinator::Service : public v1::CoordinatorService::Service {
   v1::Deployment deployment_;
   std::vector<v1::StartTestRequest> starts_;
   std::vector<v1::StopTestRequest> stops_;
+  std::vector<v1::TuneResponse> tune_responses_;
+  std::vector<v1::TuneRequest> tunings_;
   std::vector<int64_t> cursors_;
 
  private:
@@ -305,6 +317,14 @@ void FakeCoordinator::SetDeployment(std::vector<v1::Event> events, const v1::Dep
     service.deploy_events_ = std::move(events);
     service.deployment_ = deployment;
   });
+}
+
+void FakeCoordinator::SetTuning(std::vector<v1::TuneResponse> responses) {
+  service_->With([&](Service& service) { service.tune_responses_ = std::move(responses); });
+}
+
+std::vector<v1::TuneRequest> FakeCoordinator::tunings() {
+  return service_->With([](Service& service) { return service.tunings_; });
 }
 
 std::vector<v1::StartTestRequest> FakeCoordinator::starts() {

@@ -42,11 +42,14 @@ class FakeCoordinator {
   void SetStopEnds(bool ends);
   // What Deploy and Teardown stream.
   void SetDeployment(std::vector<v1::Event> events, const v1::Deployment& deployment);
+  // What Tune streams.
+  void SetTuning(std::vector<v1::TuneResponse> responses);
 
   std::vector<v1::StartTestRequest> starts();
   // ExportRuns of which the first piece was sent.
   int exports();
   std::vector<v1::StopTestRequest> stops();
+  std::vector<v1::TuneRequest> tunings();
   // from_elapsed_s of every StreamMetrics, in order.
   std::vector<int64_t> cursors();
 
