@@ -85,7 +85,8 @@ class Agent::Impl {
     deployer_ = *std::move(deployer);
     absl::StatusOr<std::unique_ptr<Tuning>> tuning =
         Tuning::Create({.journal = absl::StrCat(config_.state_folder, "/tuning.journal"),
-                        .allowed = {config_.policy.sysctls.begin(), config_.policy.sysctls.end()}},
+                        .allowed = {config_.policy.sysctls.begin(), config_.policy.sysctls.end()},
+                        .on_changed = [this] { monitor_->ReadNow(); }},
                        sink);
     if (!tuning.ok()) return tuning.status();
     tuning_ = *std::move(tuning);

@@ -17,6 +17,7 @@ class Tuning::Impl {
  public:
   Impl(Options options, Era era, Sink sink)
       : sink_(std::move(sink)),
+        on_changed_(std::move(options.on_changed)),
         tree_(MakeProcSysctlTree()),
         journal_(MakeJournalFile(options.journal)),
         tuner_(tree_.get(), journal_.get(), std::move(era),
@@ -67,10 +68,12 @@ class Tuning::Impl {
                  v1::TuneAction_Name(order.order.action()),
                  order.order.has_profile() ? order.order.profile().name() : order.order.profile_name(), changed,
                  status.ToString());
+    if (changed > 0) on_changed_();
     sink_(TuneEnded{.command_id = order.command_id, .status = status});
   }
 
   const Sink sink_;
+  const std::function<void()> on_changed_;
   const std::unique_ptr<SysctlTree> tree_;
   const std::unique_ptr<JournalStore> journal_;
   HostTuner tuner_;  // the thread's

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -20,6 +21,8 @@ class Tuning {
   struct Options {
     std::string journal;            // path; its folder is there
     std::set<std::string> allowed;  // sysctls
+    // Called after an order that changed something and before its TuneEnded: what was known of the host is old.
+    std::function<void()> on_changed;
   };
   static absl::StatusOr<std::unique_ptr<Tuning>> Create(Options options, Sink sink);
   // Waits for the order that is being carried out; drops those that wait.

@@ -15,11 +15,9 @@ namespace {
 constexpr char kFooter[] =
     "\nEvery verb takes --coordinator, --insecure and --json; \"loadstar VERB --help\" says more of a verb.\n"
     "A name is looked up in deploy/stacks, deploy/scenarios and deploy/tuning (here, in LOADSTAR_HOME, beside the\n"
-    "program);\n"
-    "a path is read as it is.\n\n"
-    "Exit codes: 0 passed, 1 a threshold failed or a host is not as it was tuned, 2 the input is invalid and nothing "
-    "was done, 3 not trustworthy,\n"
-    "4 it could not be carried out, was stopped, or was left before it ended.";
+    "program); a path is read as it is.\n\n"
+    "Exit codes: 0 passed, 1 a threshold failed or a host is not as it was tuned, 2 the input is invalid and nothing\n"
+    "was done, 3 not trustworthy, 4 it could not be carried out, was stopped, or was left before it ended.";
 
 std::vector<std::string> OptionNames(const CLI::App& app) {
   std::vector<std::string> names;

@@ -282,7 +282,11 @@ void AgentCore::State::Take(TuneStepMade& input, const Turn& turn) {
   turn.Report(std::move(report));
 }
 
-void AgentCore::State::Take(const TuneEnded& input, const Turn& turn) { turn.End(input.command_id, input.status); }
+void AgentCore::State::Take(const TuneEnded& input, const Turn& turn) {
+  // What the host can hold is told ahead of the result: whoever waits for that may start a run at once.
+  if (welcome) next_heartbeat_ns = turn.now_ns;
+  turn.End(input.command_id, input.status);
+}
 
 // ---- Workers, nodes, the host
 

@@ -22,13 +22,17 @@ HostMonitor::~HostMonitor() {
   thread_.join();
 }
 
+void HostMonitor::ReadNow() const {
+  v1::HostFacts host = ReadHostFacts(proc_, limit_);
+  v1::Capacity capacity = ComputeCapacity(host, ReadHostUse(proc_));
+  sink_(HostRead{.host = std::move(host), .capacity = std::move(capacity)});
+}
+
 void HostMonitor::Run() {
   std::unique_lock lock(mutex_);
   while (!stopped_.wait_for(lock, every_, [&] { return stopping_; })) {
     lock.unlock();
-    v1::HostFacts host = ReadHostFacts(proc_, limit_);
-    v1::Capacity capacity = ComputeCapacity(host, ReadHostUse(proc_));
-    sink_(HostRead{.host = std::move(host), .capacity = std::move(capacity)});
+    ReadNow();
     lock.lock();
   }
 }

@@ -24,6 +24,9 @@ class HostMonitor {
   const v1::HostFacts& first_host() const { return first_host_; }
   const v1::Capacity& first_capacity() const { return first_capacity_; }
 
+  // A reading at once, besides; it is in the sink when this returns. Any thread.
+  void ReadNow() const;
+
  private:
   void Run();
 

@@ -32,7 +32,8 @@ std::optional<std::pair<dev_t, ino_t>> NamespaceOf(const char* path) {
 absl::StatusOr<Era> ReadEra(const os::Proc& proc) {
   const absl::StatusOr<std::string> boot = proc.Read("sys/kernel/random/boot_id");
   if (!boot.ok()) return boot.status();
-  Era era{.of_host = std::string(absl::StripAsciiWhitespace(*boot))};
+  Era era;
+  era.of_host = std::string(absl::StripAsciiWhitespace(*boot));
   const os::Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   uint64_t cookie = 0;
   socklen_t length = sizeof(cookie);

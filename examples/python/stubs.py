@@ -10,7 +10,7 @@ import tempfile
 
 PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 # What a client of CoordinatorService needs.
-FILES = [f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "coordinator_service")]
+FILES = [f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "tuning", "coordinator_service")]
 
 
 def generate(folder):

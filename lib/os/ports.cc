@@ -58,7 +58,7 @@ void ForEachListener(uint8_t family, Visit visit) {
 
 std::string Holder(uint16_t port, const Proc& proc) {
   std::vector<uint64_t> inodes;
-  for (const uint8_t family : {AF_INET, AF_INET6}) {
+  for (const uint8_t family : {uint8_t{AF_INET}, uint8_t{AF_INET6}}) {
     ForEachListener(family, [&](uint16_t at, uint64_t inode) {
       if (at == port) inodes.push_back(inode);
     });
@@ -78,7 +78,7 @@ std::string Holder(uint16_t port, const Proc& proc) {
 
 std::vector<uint16_t> ListeningPorts() {
   std::set<uint16_t> ports;
-  for (const uint8_t family : {AF_INET, AF_INET6}) {
+  for (const uint8_t family : {uint8_t{AF_INET}, uint8_t{AF_INET6}}) {
     ForEachListener(family, [&](uint16_t port, uint64_t) { ports.insert(port); });
   }
   return {ports.begin(), ports.end()};

@@ -19,8 +19,11 @@ constexpr uint64_t kOtherFiles = 65'536;
 // A server that pauses for so long while connections come in needs a queue of as many.
 constexpr double kPause_s = 1;
 constexpr uint64_t kLongestBacklog = 65'535;
-// The fast half of the ports that a kernel has by default, 32768 to 60999 (Documentation/networking/ip-sysctl.rst).
-constexpr uint64_t kFastPortsByDefault = (60'999 - 32'768 + 1) / 2;
+// The ports that a kernel has by default (Documentation/networking/ip-sysctl.rst), of which half are fast, and all that
+// may be had.
+constexpr uint64_t kDefaultPorts[] = {32'768, 60'999};
+constexpr uint64_t kAllPorts[] = {1'024, 65'535};
+constexpr uint64_t kFastPortsByDefault = (kDefaultPorts[1] - kDefaultPorts[0] + 1) / 2;
 
 double Seconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) + static_cast<double>(duration.nanos()) / 1e9;
@@ -99,14 +102,14 @@ v1::TuningProfile TuningNeed(const v1::TestSpec& test) {
        "Documentation/networking/nf_conntrack-sysctl.rst",
        "nf_conntrack"},
   };
-  if (pair > kFastPortsByDefault) {
-    needs.push_back({"net.ipv4.ip_local_port_range",
-                     {1024, 65'535},
-                     v1::SYSCTL_POLICY_COVERS,
-                     kNamespace,
-                     "Ports for " + std::to_string(pair) + " connections from one address to one endpoint.",
-                     "Documentation/networking/ip-sysctl.rst"});
-  }
+  // The default is asked for where it does, because a host may have less.
+  const auto& ports = pair > kFastPortsByDefault ? kAllPorts : kDefaultPorts;
+  needs.push_back({"net.ipv4.ip_local_port_range",
+                   {ports[0], ports[1]},
+                   v1::SYSCTL_POLICY_COVERS,
+                   kNamespace,
+                   "Ports for " + std::to_string(pair) + " connections from one address to one endpoint.",
+                   "Documentation/networking/ip-sysctl.rst"});
   v1::TuningProfile profile;
   profile.set_name(("for-" + test.name()).substr(0, kMaxName));
   for (Need& need : needs) {

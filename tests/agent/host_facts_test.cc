@@ -117,9 +117,11 @@ TEST_F(HostFactsTest, EveryLimitIsToldWithWhatRaisesIt) {
   ASSERT_EQ(capacity.limits_size(), 4);
   EXPECT_EQ(capacity.limits(0).name(), "descriptors");
   EXPECT_EQ(capacity.limits(0).connections(), capacity.connections());
-  EXPECT_EQ(capacity.limits(0).remedy(), "raise fs.file-max, now 100000 with 2048 in use");
+  EXPECT_EQ(capacity.limits(0).remedy(),
+            "raise fs.file-max, now 100000 with 2048 in use: loadstar tune apply connections-100k");
   EXPECT_EQ(capacity.limits(1).name(), "conntrack");
-  EXPECT_EQ(capacity.limits(1).remedy(), "raise net.netfilter.nf_conntrack_max, now 65536 with 536 in use");
+  EXPECT_EQ(capacity.limits(1).remedy(),
+            "raise net.netfilter.nf_conntrack_max, now 65536 with 536 in use: loadstar tune apply connections-100k");
   EXPECT_EQ(capacity.limits(2).name(), "tcp memory");
   EXPECT_EQ(capacity.limits(2).remedy(), "raise the third number of net.ipv4.tcp_mem, now 400000 pages");
   EXPECT_EQ(capacity.limits(3).name(), "memory");

@@ -84,7 +84,7 @@ def with_command(command):
 
 def with_wrk():
     text = with_command(["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", f"http://{LISTEN}/"])
-    found = dict(re.findall(r"^\s+(50|75|90|99)%\s+(\S+)$", text, re.M))
+    found = dict(re.findall(r"^\s+(50|75|90|99)%\s+(\S+)\s*$", text, re.M))
     return {"requests": int(re.search(r"(\d+) requests in", text)[1]), "p50": milliseconds(found["50"]),
             "p99": milliseconds(found["99"])}
 

@@ -120,7 +120,7 @@ TEST_F(Completion, ZshOffersTheSame) {
 
 TEST(CompletionScript, NamesEveryVerbAndOptionOfTheTree) {
   const CommandTree tree = MakeCommandLine()->Tree();
-  ASSERT_EQ(tree.commands.size(), 13u);
+  ASSERT_EQ(tree.commands.size(), 14u);
   for (const std::string& script : {BashCompletion(tree), ZshCompletion(tree)}) {
     for (const auto& command : tree.commands) {
       EXPECT_THAT(script, HasSubstr(command.name + ") options='"));

@@ -190,6 +190,30 @@ TEST_F(AgentTest, ConnectionsOfItsWorkersAreNotTakenOffTheCapacityOfItsHost) {
   EXPECT_EQ(capacity(), 1'022u);
 }
 
+TEST_F(AgentTest, TunesAndTellsTheStepsTheHostAndThenTheResult) {
+  Connect();
+  v1::Command command;
+  command.set_command_id("tune");
+  command.mutable_tune_host()->set_action(v1::TUNE_ACTION_APPLY);
+  const auto tunes = All<Tune>(Command(command));
+  ASSERT_EQ(tunes.size(), 1u);
+  EXPECT_EQ(tunes[0].order.action(), v1::TUNE_ACTION_APPLY);
+  EXPECT_TRUE(All<Tune>(Command(command)).empty()) << "it is under way";
+  TuneStepMade made{"tune", {}};
+  made.step.set_key("net.core.somaxconn");
+  const auto steps = Reports(Do(std::move(made)));
+  ASSERT_EQ(steps.size(), 1u);
+  EXPECT_EQ(steps[0].tune().command_id(), "tune");
+  EXPECT_EQ(steps[0].tune().step().key(), "net.core.somaxconn");
+  HostRead read;
+  read.capacity.set_connections(70'000);
+  Do(std::move(read));
+  const auto end = All<SendToCoordinator>(Do(TuneEnded{"tune", absl::OkStatus()}));
+  ASSERT_EQ(end.size(), 2u);
+  EXPECT_EQ(end[0].message.heartbeat().capacity().connections(), 70'000u);
+  EXPECT_EQ(end[1].message.report().command_result().command_id(), "tune");
+}
+
 TEST_F(AgentTest, DeploymentThatTheCoordinatorDoesNotNameIsTornDown) {
   const auto teardowns = All<Teardown>(Connect(0, {}, {}));
   ASSERT_EQ(teardowns.size(), 1u);

@@ -125,7 +125,7 @@ class TuningTest : public ::testing::Test {
     return hosts;
   }
 
-  StoreModel store_;
+  simulation::StoreModel store_;
   absl::Time now_ = absl::FromUnixSeconds(1'800'000'000);
   std::unique_ptr<CoordinatorCore> core_;
   SessionId session_ = 0;
