@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-
 import re
 import subprocess
 import unittest
@@ -143,7 +142,7 @@ class ItMatters(harness.TestCase):
         tuned = self.run_while_the_node_pauses(few)
         self.assertNotIn("listen-overflow", [reason.code for reason in tuned.verdict.reasons], tuned.verdict)
         self.assertEqual(tuned.verdict.kind, harness.run_pb.VERDICT_KIND_PASSED, tuned.verdict)
-        print("tuned for the test: both passed;", tuned.totals.counters.connections_established, "connections in the second run")
+        print("tuned for the test: both passed, the second with", tuned.totals.counters.connects_established, "connections")
 
         self.assertEqual(loadstar.cli("teardown", "nodes").code, PASSED)
         self.assertEqual(loadstar.cli("tune", "rollback").code, PASSED)
