@@ -63,11 +63,18 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
   }
 }
 
-absl::Status WriteFileAtomically(const std::string& path, std::string_view content) {
+absl::Status WriteFileAtomically(const std::string& path, std::string_view content,
+                                 const std::optional<FileAccess>& access) {
   const std::string temporary = absl::StrCat(path, ".tmp");
-  Fd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  Fd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, access.has_value() ? 0600 : 0644));
   if (!fd) return Failure("create", temporary);
-  absl::Status status = WriteAll(fd.get(), content, temporary);
+  absl::Status status;
+  // The owner first: changing it takes bits of the mode away.
+  if (access.has_value() &&
+      (fchown(fd.get(), access->user, access->group) != 0 || fchmod(fd.get(), access->mode) != 0)) {
+    status = Failure("give its owner and mode to", temporary);
+  }
+  if (status.ok()) status = WriteAll(fd.get(), content, temporary);
   if (status.ok() && fsync(fd.get()) != 0) status = Failure("fsync", temporary);
   if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) status = Failure("rename onto", path);
   if (!status.ok()) {

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,10 +15,19 @@ namespace loadstar::os {
 // The whole file. NOT_FOUND when it is missing, RESOURCE_EXHAUSTED when it is larger than `max_bytes`.
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes = 16u << 20);
 
-// Replaces a file so that a crash at any moment leaves the old or the new content, durably: temporary file beside it,
-// fsync, rename, fsync of the folder. On failure the old content stands, or (where only the folder could not be made
-// durable) one of the two.
-absl::Status WriteFileAtomically(const std::string& path, std::string_view content);
+// Whose a file is and who may do what with it.
+struct FileAccess {
+  mode_t mode = 0644;
+  uid_t user = static_cast<uid_t>(-1);  // -1: the caller's
+  gid_t group = static_cast<gid_t>(-1);
+};
+
+// Replaces a file so that a crash at any moment leaves the old or the new content, durably: temporary file (PATH.tmp)
+// beside it, fsync, rename, fsync of the folder. On failure the old content stands, or (where only the folder could not
+// be made durable) one of the two. `access`: of the new file, before there is anything in it; without, it is the
+// caller's and may be read by all, as far as the umask lets them.
+absl::Status WriteFileAtomically(const std::string& path, std::string_view content,
+                                 const std::optional<FileAccess>& access = std::nullopt);
 
 // Creates a folder and those above it; OK when it is there.
 absl::Status MakeFolders(const std::string& path);

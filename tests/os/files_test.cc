@@ -38,6 +38,14 @@ TEST_F(Files, AtomicWriteThatFailsKeepsTheOldContent) {
   EXPECT_EQ(*ReadFile(Path("a")), "one");
 }
 
+TEST_F(Files, AtomicWriteGivesAccessAsAsked) {
+  ASSERT_TRUE(WriteFileAtomically(Path("a"), "one", FileAccess{.mode = 0600}).ok());
+  EXPECT_EQ(std::filesystem::status(Path("a")).permissions(), std::filesystem::perms{0600});
+  ASSERT_TRUE(WriteFileAtomically(Path("a"), "two", FileAccess{.mode = 0664}).ok());
+  EXPECT_EQ(std::filesystem::status(Path("a")).permissions(), std::filesystem::perms{0664});
+  EXPECT_EQ(*ReadFile(Path("a")), "two");
+}
+
 TEST_F(Files, ReadRefusesWhatIsTooLarge) {
   Write("big", std::string(2000, 'x'));
   EXPECT_EQ(ReadFile(Path("big"), 1999).status().code(), absl::StatusCode::kResourceExhausted);
