@@ -41,7 +41,7 @@ def _load_stubs():
     """Python's stubs, made from the API's definitions as any user of it would."""
     folder = tempfile.mkdtemp(prefix="loadstar-stubs-")
     try:
-        files = [f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "worker", "coordinator_service")]
+        files = [f"loadstar/v1/{name}.proto" for name in ("spec", "metrics", "run", "tuning", "worker", "coordinator_service")]
         subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={folder}", f"--grpc_python_out={folder}",
                         f"--plugin=protoc-gen-grpc_python={shutil.which('grpc_python_plugin')}", *files], check=True, timeout=60)
         sys.path.insert(0, folder)
