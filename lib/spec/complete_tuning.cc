@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/spec/complete.h"
+#include "lib/spec/name.h"
 #include "lib/spec/spec.h"
 #include "lib/spec/sysctl_key.h"
 #include "lib/spec/text.h"
@@ -20,6 +21,12 @@ constexpr uint64_t kMaxPort = 65'535;
 constexpr uint64_t kMaxNumber = std::numeric_limits<int64_t>::max();
 constexpr size_t kMaxModule = 63;
 constexpr size_t kMaxSentence = 300;
+// What systemd raises fs.nr_open to where it can; no limit of a process may be above that.
+constexpr uint64_t kMaxDescriptors = 1'073'741'816;
+constexpr uint32_t kMaxCpus = 1024;
+constexpr uint64_t kMinMemory = 512ULL << 20;
+constexpr uint64_t kMinDisk = 10ULL << 30;
+constexpr uint64_t kMaxMachineBytes = 1ULL << 50;
 
 // What may be asked of a kind of key; the first is the default.
 std::vector<v1::SysctlPolicy> PoliciesOf(SysctlKind kind) {
@@ -61,6 +68,12 @@ std::string_view MeaningOf(SysctlKind kind) {
       break;
   }
   return "sizes";
+}
+
+bool IsModuleName(std::string_view text) {
+  return text.size() <= kMaxModule && !text.starts_with('-') && std::all_of(text.begin(), text.end(), [](char c) {
+           return IsNameCharacter(c) || (c >= 'A' && c <= 'Z') || c == '_' || c == '-';
+         });
 }
 
 void CheckPolicy(v1::SysctlSetting* setting, const std::string& field, Report* report) {
@@ -135,7 +148,10 @@ void CompleteSysctl(v1::SysctlSetting* setting, const std::string& field, std::m
   } else if (!v1::SysctlScope_IsValid(setting->scope())) {
     report->Add(scope, "unknown scope", "Use host or network-namespace");
   }
-  CheckText(Join(field, "module"), setting->module(), kMaxModule, report);
+  if (!setting->module().empty() && !IsModuleName(setting->module())) {
+    report->Add(Join(field, "module"), Cat(Quoted(setting->module()), " is no module's name"),
+                "Write it as lsmod shows it, such as nf_conntrack");
+  }
   for (const auto& [name, text] : {std::pair("effect", setting->effect()), std::pair("source", setting->source())}) {
     const std::string sentence = Join(field, name);
     if (text.empty() && !report->Spoilt(sentence)) {
@@ -145,10 +161,51 @@ void CompleteSysctl(v1::SysctlSetting* setting, const std::string& field, std::m
   }
 }
 
+void CompleteDescriptors(v1::DescriptorLimits* limits, Report* report) {
+  const std::string soft = "descriptors.soft";
+  const std::string hard = "descriptors.hard";
+  if (limits->soft() == 0) {
+    return report->Add(soft, "a process has to be allowed at least one file", "Write soft: 262144");
+  }
+  if (limits->hard() == 0) limits->set_hard(limits->soft());
+  for (const auto& [field, number] : {std::pair(soft, limits->soft()), std::pair(hard, limits->hard())}) {
+    if (number > kMaxDescriptors) {
+      report->Add(field, Cat(number, " is more than the kernel lets a process have"),
+                  Cat("At most ", kMaxDescriptors, " is possible"));
+    }
+  }
+  if (limits->soft() > limits->hard() && !report->Spoilt(soft) && !report->Spoilt(hard)) {
+    report->Add(
+        soft,
+        Cat("a process would begin with ", limits->soft(), ", which is more than it may have (", limits->hard(), ")"),
+        "Raise hard or lower soft");
+  }
+}
+
+void CompleteVirtualMachine(const v1::VirtualMachine& machine, Report* report) {
+  const auto check = [report](const char* name, uint64_t value, uint64_t least, uint64_t most, const char* unit,
+                              const char* remedy) {
+    const std::string field = Join("virtualMachine", name);
+    if (value == 0) {
+      report->Add(field, Cat("the virtual machine has no ", name), remedy);
+    } else if (value < least || value > most) {
+      report->Add(field,
+                  Cat(value, unit, " is ", value < least ? "less than " : "more than ", value < least ? least : most,
+                      unit, ", the ", value < least ? "least" : "most", " that is allowed"),
+                  remedy);
+    }
+  };
+  check("cpus", machine.cpus(), 1, kMaxCpus, "", "Write it such as cpus: 12");
+  check("memory", machine.memory_bytes(), kMinMemory, kMaxMachineBytes, " bytes", "Write it such as memory: 16GiB");
+  check("disk", machine.disk_bytes(), kMinDisk, kMaxMachineBytes, " bytes", "Write it such as disk: 100GiB");
+}
+
 }  // namespace
 
 void CompleteTuningProfile(v1::TuningProfile* profile, Report* report) {
   CheckName("name", profile->name(), "my-profile", report);
+  if (profile->has_descriptors()) CompleteDescriptors(profile->mutable_descriptors(), report);
+  if (profile->has_virtual_machine()) CompleteVirtualMachine(profile->virtual_machine(), report);
   if (profile->sysctls().empty() && !report->Spoilt("sysctls")) {
     return report->Add("sysctls", "the profile has no settings",
                        "Write a list, such as [{key: net.core.somaxconn, value: 4096}]");

@@ -15,6 +15,19 @@ constexpr std::array kProfileKeys = {
     KeyInfo{"kind", "TuningProfile", "", "what the document describes"},
     KeyInfo{"name", "a name such as my-profile", "", "the profile's name"},
     KeyInfo{"sysctls", "a list such as [{key: net.core.somaxconn, value: 4096}]", "", "the kernel's settings"},
+    KeyInfo{"descriptors", "a mapping such as {soft: 262144, hard: 262144}", "",
+            "how many files, sockets among them, one process may have open"},
+    KeyInfo{"virtualMachine", "a mapping such as {cpus: 12, memory: 16GiB, disk: 100GiB}", "",
+            "the Colima virtual machine that the settings are made in"},
+};
+constexpr std::array kDescriptorsKeys = {
+    KeyInfo{"soft", "a number such as 262144", "", "what a process begins with"},
+    KeyInfo{"hard", "a number such as 262144", "the same as soft", "what a process may raise that to"},
+};
+constexpr std::array kVirtualMachineKeys = {
+    KeyInfo{"cpus", "a number such as 12", "", "virtual CPUs that it is to have at least"},
+    KeyInfo{"memory", "a size such as 16GiB", "", "memory that it is to have at least"},
+    KeyInfo{"disk", "a size such as 100GiB", "", "disk that it is to have at least"},
 };
 constexpr std::array kSysctlKeys = {
     KeyInfo{"key", "a sysctl's name such as net.core.somaxconn", "", "which setting it is"},
@@ -108,11 +121,39 @@ void ReadSysctl(const Node& node, const std::string& path, Report* report, v1::S
   reader.Text("source", setting->mutable_source());
 }
 
+void ReadDescriptors(const Node& node, Report* report, v1::DescriptorLimits* limits) {
+  const Reader reader(node, "descriptors", "a mapping such as {soft: 262144, hard: 262144}", kDescriptorsKeys, report);
+  uint64_t number = 0;
+  if (reader.Count("soft", &number)) limits->set_soft(number);
+  // Left out it is that of soft; 0 would be taken for left out.
+  if (const Node* hard = reader.Find("hard"); reader.Count("hard", &number)) {
+    if (number == 0)
+      reader.Wrong("hard", *hard, {"a process has to be allowed at least one file", "Write hard: 262144"});
+    limits->set_hard(number);
+  }
+}
+
+void ReadVirtualMachine(const Node& node, Report* report, v1::VirtualMachine* machine) {
+  const Reader reader(node, "virtualMachine", "a mapping such as {cpus: 12, memory: 16GiB, disk: 100GiB}",
+                      kVirtualMachineKeys, report);
+  uint32_t cpus = 0;
+  uint64_t bytes = 0;
+  if (reader.Count("cpus", &cpus)) machine->set_cpus(cpus);
+  if (reader.Size("memory", &bytes)) machine->set_memory_bytes(bytes);
+  if (reader.Size("disk", &bytes)) machine->set_disk_bytes(bytes);
+}
+
 }  // namespace
 
 void ReadTuningProfile(const Node& root, Report* report, v1::TuningProfile* profile) {
   const Reader reader(root, "", "a mapping of a document", kProfileKeys, report);
   reader.Text("name", profile->mutable_name());
+  if (const Node* descriptors = reader.Find("descriptors"); descriptors != nullptr) {
+    ReadDescriptors(*descriptors, report, profile->mutable_descriptors());
+  }
+  if (const Node* machine = reader.Find("virtualMachine"); machine != nullptr) {
+    ReadVirtualMachine(*machine, report, profile->mutable_virtual_machine());
+  }
   const Node* sysctls = reader.Find("sysctls");
   if (sysctls == nullptr) return;
   if (sysctls->kind != Node::Kind::kSequence) return reader.Expected("sysctls", *sysctls);

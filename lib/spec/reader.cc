@@ -139,6 +139,8 @@ bool Reader::Count(std::string_view name, uint32_t* out) const {
   return true;
 }
 
+bool Reader::Size(std::string_view name, uint64_t* out) const { return Value(name, ReadSize, out); }
+
 bool Reader::Size(std::string_view name, uint32_t* out) const {
   uint64_t value = 0;
   if (!Value(name, ReadSize, &value)) return false;

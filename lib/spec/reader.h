@@ -46,6 +46,7 @@ class Reader {
   std::optional<google::protobuf::Duration> Duration(std::string_view name) const;
   bool Count(std::string_view name, uint64_t* out) const;
   bool Count(std::string_view name, uint32_t* out) const;
+  bool Size(std::string_view name, uint64_t* out) const;
   bool Size(std::string_view name, uint32_t* out) const;
   bool Texts(std::string_view name, google::protobuf::RepeatedPtrField<std::string>* out) const;
   bool Choose(std::string_view name, absl::Span<const Choice> choices, int* out) const;

@@ -47,7 +47,7 @@ TEST(ShippedDocuments, AreValidAndNamedAsTheirFiles) {
 }
 
 // Number by number what the profile is known for.
-TEST(ShippedDocuments, Connections100kIsExactlyThis) {
+TEST(ShippedDocuments, Connections100kIsExactlyThisAndColima100kAVirtualMachineBesides) {
   const std::pair<const char*, std::vector<uint64_t>> wanted[] = {
       {"fs.file-max", {2097152}},
       {"net.core.somaxconn", {4096}},
@@ -71,6 +71,17 @@ TEST(ShippedDocuments, Connections100kIsExactlyThis) {
     EXPECT_EQ((std::vector<uint64_t>{setting.values().begin(), setting.values().end()}), wanted[i].second)
         << setting.key();
   }
+  EXPECT_EQ(profile.descriptors().soft(), 262'144u);
+  EXPECT_EQ(profile.descriptors().hard(), 262'144u);
+  EXPECT_FALSE(profile.has_virtual_machine());
+
+  v1::TuningProfile colima = ParseShipped(kDeploy / "tuning" / "colima-100k.yaml").tuning_profile;
+  EXPECT_EQ(colima.virtual_machine().cpus(), 12u);
+  EXPECT_EQ(colima.virtual_machine().memory_bytes(), 16ull << 30);
+  EXPECT_EQ(colima.virtual_machine().disk_bytes(), 100ull << 30);
+  colima.clear_virtual_machine();
+  colima.set_name(profile.name());
+  EXPECT_EQ(colima.SerializeAsString(), profile.SerializeAsString());
 }
 
 struct Scenario {

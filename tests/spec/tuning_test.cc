@@ -97,6 +97,8 @@ TEST(TuningProfileTest, BadSettingsAreToldWithPlaceAndRemedy) {
       {"key: a.b, value: 5, effect: e, source: s", "sysctls[0].scope: it is not said what a change reaches"},
       {"key: a.b, value: 5, scope: host, source: s", "sysctls[0].effect: the setting has no effect"},
       {"key: a.b, value: 5, scope: host, effect: e", "sysctls[0].source: the setting has no source"},
+      {"key: a.b, value: 5, module: \"-r x\"" + rest,
+       "sysctls[0].module: \"-r x\" is no module's name. Write it as lsmod shows it, such as nf_conntrack"},
       {"key: a.b, value: 5" + rest + "}\n  - {key: a.b, value: 6" + rest,
        "tuning.yaml:6:11: sysctls[1].key: a.b is there twice (sysctls[0].key). Keep one of them"},
   };
@@ -105,6 +107,73 @@ TEST(TuningProfileTest, BadSettingsAreToldWithPlaceAndRemedy) {
     EXPECT_EQ(parsed.problems.size(), 1U) << one.setting << "\n" << ToString(parsed.problems);
     EXPECT_THAT(ToString(parsed.problems), HasSubstr(one.problem)) << one.setting;
   }
+}
+
+// A profile of one good setting and these lines besides, from line 6 on.
+Parsed WithLines(const std::string& lines) {
+  v1::Document document;
+  document.set_file_name("tuning.yaml");
+  document.set_yaml(std::string("apiVersion: loadstar/v1\nkind: TuningProfile\nname: mine\nsysctls:\n  - {key: a.b, "
+                                "value: 5") +
+                    kRest + "}\n" + lines);
+  return Parse(document);
+}
+
+TEST(TuningProfileTest, DescriptorsAndTheVirtualMachineAreReadAsPeopleWriteThem) {
+  const Parsed parsed =
+      WithLines("descriptors: {soft: 100k, hard: 262144}\nvirtualMachine: {cpus: 12, memory: 16GiB, disk: 100GiB}\n");
+  ASSERT_TRUE(parsed.problems.empty()) << ToString(parsed.problems);
+  EXPECT_EQ(parsed.tuning_profile.descriptors().soft(), 100'000U);
+  EXPECT_EQ(parsed.tuning_profile.descriptors().hard(), 262'144U);
+  EXPECT_EQ(parsed.tuning_profile.virtual_machine().cpus(), 12U);
+  EXPECT_EQ(parsed.tuning_profile.virtual_machine().memory_bytes(), 16ULL << 30);
+  EXPECT_EQ(parsed.tuning_profile.virtual_machine().disk_bytes(), 100ULL << 30);
+}
+
+TEST(TuningProfileTest, TheHardLimitIsTheSoftOneUnlessSaid) {
+  const Parsed parsed = WithLines("descriptors: {soft: 1}\n");
+  ASSERT_TRUE(parsed.problems.empty()) << ToString(parsed.problems);
+  EXPECT_EQ(parsed.tuning_profile.descriptors().hard(), 1U);
+  EXPECT_FALSE(parsed.tuning_profile.has_virtual_machine());
+  EXPECT_FALSE(WithLines("").tuning_profile.has_descriptors());
+}
+
+TEST(TuningProfileTest, BadDescriptorsAndMachinesAreToldWithPlaceAndRemedy) {
+  const std::string rest = ", memory: 16GiB, disk: 100GiB}\n";
+  const struct {
+    std::string lines;
+    const char* problem;
+  } cases[] = {
+      {"descriptors: {soft: 5, hard: 4}\n",
+       "tuning.yaml:6:21: descriptors.soft: a process would begin with 5, which is more than it may have (4). Raise "
+       "hard or lower soft"},
+      {"descriptors: {soft: 0}\n", "descriptors.soft: a process has to be allowed at least one file"},
+      {"descriptors: {soft: 1, hard: 0}\n", "descriptors.hard: a process has to be allowed at least one file"},
+      {"descriptors: {hard: 5}\n", "descriptors.soft: a process has to be allowed at least one file"},
+      {"descriptors: {}\n", "descriptors.soft: a process has to be allowed at least one file"},
+      {"descriptors: {soft: 5, hard: 1073741817}\n",
+       "descriptors.hard: 1073741817 is more than the kernel lets a process have. At most 1073741816 is possible"},
+      {"descriptors: {soft: many}\n", "tuning.yaml:6:21: descriptors.soft: \"many\""},
+      {"descriptors: {sotf: 5}\n", "unknown key \"sotf\". Did you mean \"soft\""},
+      {"descriptors: 262144\n", "descriptors: found \"262144\" where a mapping such as {soft: 262144, hard: 262144}"},
+      {"descriptors:\n", "descriptors: the key has no value"},
+      {"virtualMachine: {cpus: 0" + rest, "virtualMachine.cpus: the virtual machine has no cpus. Write it such as"},
+      {"virtualMachine: {cpus: 1025" + rest, "virtualMachine.cpus: 1025 is more than 1024, the most that is allowed"},
+      {"virtualMachine: {cpus: 12, memory: 511MiB, disk: 10GiB}\n",
+       "virtualMachine.memory: 535822336 bytes is less than 536870912 bytes, the least that is allowed. Write it such "
+       "as memory: 16GiB"},
+      {"virtualMachine: {cpus: 12, memory: 1GiB, disk: 9GiB}\n", "virtualMachine.disk: 9663676416 bytes is less than"},
+      {"virtualMachine: {cpus: 12, memory: 1GiB}\n", "virtualMachine.disk: the virtual machine has no disk"},
+      {"virtualMachine: {cpu: 12" + rest, "unknown key \"cpu\". Did you mean \"cpus\""},
+      {"virtualMachine: [12]\n", "virtualMachine: found a list where a mapping such as {cpus: 12"},
+  };
+  for (const auto& one : cases) {
+    const Parsed parsed = WithLines(one.lines);
+    EXPECT_EQ(parsed.problems.size(), 1U) << one.lines << "\n" << ToString(parsed.problems);
+    EXPECT_THAT(ToString(parsed.problems), HasSubstr(one.problem)) << one.lines;
+  }
+  const Parsed least = WithLines("virtualMachine: {cpus: 1, memory: 512MiB, disk: 10GiB}\n");
+  EXPECT_TRUE(least.problems.empty()) << ToString(least.problems);
 }
 
 TEST(TuningProfileTest, AProfileWithoutSettingsIsNone) {
