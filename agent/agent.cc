@@ -84,8 +84,8 @@ class Agent::Impl {
     if (!deployer.ok()) return deployer.status();
     deployer_ = *std::move(deployer);
     absl::StatusOr<std::unique_ptr<Tuning>> tuning =
-        Tuning::Create({.journal = absl::StrCat(config_.state_folder, "/tuning.journal"),
-                        .allowed = {config_.policy.sysctls.begin(), config_.policy.sysctls.end()},
+        Tuning::Create({.folder = config_.state_folder,
+                        .allowed = {config_.policy.tunable.begin(), config_.policy.tunable.end()},
                         .on_changed = [this] { monitor_->ReadNow(); }},
                        sink);
     if (!tuning.ok()) return tuning.status();

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/agent.h"
+#include "agent/tuner/host_tuner.h"
 #include "lib/os/stop_signals.h"
 #include "lib/rpc/rpc.h"
 #include "lib/spec/name.h"
@@ -67,10 +68,9 @@ int Main(int argc, char** argv) {
                  "Range of addresses that load may be sent to, ADDRESS/BITS; replaces the default (loopback)");
   app.add_option("--allow-program", config.policy.programs,
                  "Program that may be deployed; replaces the default (loadstar-target beside this program)");
-  app.add_option(
-      "--allow-sysctl", config.policy.sysctls,
-      "Kernel setting that may be tuned; replaces the default (those of the shipped profiles); \"none\" allows "
-      "no tuning");
+  app.add_option("--allow-tuning", config.policy.tunable,
+                 "Kernel setting that may be tuned, or \"descriptors\"; replaces the default (those of the shipped "
+                 "profiles); \"none\" allows no tuning");
   app.add_option("--bin-dir", bin_folder, "Folder of loadstar-worker and loadstar-target")->capture_default_str();
   app.add_option("--worker-backend", config.worker_backend,
                  "How workers talk to the kernel: auto, io_uring or epoll; auto falls back to epoll and says why")
@@ -119,11 +119,11 @@ int Main(int argc, char** argv) {
                     kInvalidInput);
     }
   }
-  if (config.policy.sysctls.empty()) config.policy.sysctls = DefaultSysctls();
-  if (config.policy.sysctls == std::vector<std::string>{"none"}) config.policy.sysctls.clear();
-  for (const std::string& key : config.policy.sysctls) {
-    if (!spec::IsSysctlKey(key)) {
-      return Refuse(absl::InvalidArgumentError(absl::StrCat("--allow-sysctl \"", key,
+  if (config.policy.tunable.empty()) config.policy.tunable = DefaultTunable();
+  if (config.policy.tunable == std::vector<std::string>{"none"}) config.policy.tunable.clear();
+  for (const std::string& key : config.policy.tunable) {
+    if (key != HostTuner::kDescriptorsAllowed && !spec::IsSysctlKey(key)) {
+      return Refuse(absl::InvalidArgumentError(absl::StrCat("--allow-tuning \"", key,
                                                             "\" is no sysctl's name; write it with dots, such as "
                                                             "net.core.somaxconn")),
                     kInvalidInput);

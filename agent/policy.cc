@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "agent/tuner/host_tuner.h"
 #include "lib/spec/name.h"
 
 namespace loadstar::agent {
@@ -70,8 +71,9 @@ bool AddressRange::Contains(const std::string& host) const {
   return (bytes[whole] & mask) == (address[whole] & mask);
 }
 
-std::vector<std::string> DefaultSysctls() {
+std::vector<std::string> DefaultTunable() {
   return {
+      HostTuner::kDescriptorsAllowed,
       "fs.file-max",
       "fs.nr_open",
       "net.core.netdev_max_backlog",

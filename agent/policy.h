@@ -26,12 +26,12 @@ struct Policy {
   std::vector<AddressRange> targets;
   std::vector<std::string> programs;  // absolute paths
   std::string bin_folder;             // where bare program names are looked up
-  std::vector<std::string> sysctls;   // keys that may be tuned
+  std::vector<std::string> tunable;   // as HostTuner::Options::allowed
 };
 
-// The keys that an agent may tune unless it is told otherwise: those of the shipped profiles (deploy/tuning/), and the
-// ports that a wider range of ports makes it reserve.
-std::vector<std::string> DefaultSysctls();
+// What an agent may tune unless it is told otherwise: the sysctls of the shipped profiles (deploy/tuning/), the ports
+// that a wider range of ports makes it reserve, and descriptors.
+std::vector<std::string> DefaultTunable();
 
 // PERMISSION_DENIED names the first endpoint that lies outside of the policy's ranges, and the flag that would admit
 // it.

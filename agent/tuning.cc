@@ -19,8 +19,10 @@ class Tuning::Impl {
       : sink_(std::move(sink)),
         on_changed_(std::move(options.on_changed)),
         tree_(MakeProcSysctlTree()),
-        journal_(MakeJournalFile(options.journal)),
-        tuner_(tree_.get(), journal_.get(), std::move(era),
+        journal_(MakeJournalFile(options.folder + "/tuning.journal")),
+        files_(MakeHostFiles()),
+        descriptors_(files_.get(), {.record = options.folder + "/descriptors.record"}),
+        tuner_(tree_.get(), journal_.get(), &descriptors_, std::move(era),
                {.persistable = InFirstNetworkNamespace(),
                 .allowed = std::move(options.allowed),
                 .listening = os::ListeningPorts}),
@@ -76,7 +78,9 @@ class Tuning::Impl {
   const std::function<void()> on_changed_;
   const std::unique_ptr<SysctlTree> tree_;
   const std::unique_ptr<JournalStore> journal_;
-  HostTuner tuner_;  // the thread's
+  const std::unique_ptr<HostFiles> files_;
+  Descriptors descriptors_;  // the thread's
+  HostTuner tuner_;          // the thread's
 
   std::mutex mutex_;
   std::condition_variable ordered_;

@@ -19,8 +19,8 @@ namespace loadstar::agent {
 class Tuning {
  public:
   struct Options {
-    std::string journal;            // path; its folder is there
-    std::set<std::string> allowed;  // sysctls
+    std::string folder;             // for the journals; it is there
+    std::set<std::string> allowed;  // see Policy::tunable
     // Called after an order that changed something and before its TuneEnded: what was known of the host is old.
     std::function<void()> on_changed;
   };

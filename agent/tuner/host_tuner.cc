@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "agent/tuner/coupling.h"
 #include "agent/tuner/persist.h"
@@ -134,7 +136,7 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
     }
     forbidden.push_back(OtherStep(
         asked.name(), setting->key(), v1::TUNE_OUTCOME_FORBIDDEN,
-        absl::StrCat("this agent may not set it; start it with --allow-sysctl ", setting->key(), " to allow it")));
+        absl::StrCat("this agent may not set it; start it with --allow-tuning ", setting->key(), " to allow it")));
     setting = wanted->erase(setting);
   }
   const bool plans = order.action() == v1::TUNE_ACTION_PLAN;
@@ -150,8 +152,33 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
     tell(std::move(wire));
   }
   for (v1::TuneStep& step : forbidden) tell(std::move(step));
+  if (asked.has_descriptors()) SetDescriptors(order, steps, tell);
   if (order.persist()) KeepForNextBoot(asked.name(), steps, plans, tell);
   return absl::OkStatus();
+}
+
+void HostTuner::SetDescriptors(const v1::TuneHost& order, const std::vector<TuneStep>& steps, const Tell& tell) {
+  const v1::TuningProfile& profile = order.profile();
+  if (options_.allowed.count(kDescriptorsAllowed) == 0) {
+    tell(OtherStep(profile.name(), kDescriptorsAllowed, v1::TUNE_OUTCOME_FORBIDDEN,
+                   absl::StrCat("this agent may not set them; start it with --allow-tuning ", kDescriptorsAllowed,
+                                " to allow it")));
+    return;
+  }
+  // As it is, or as the profile makes it.
+  constexpr char kMost[] = "fs.nr_open";
+  std::string most = tree_.Read(kMost).value_or("");
+  for (const TuneStep& step : steps) {
+    if (step.key == kMost && step.outcome == Outcome::kChanged) most = step.after;
+  }
+  uint64_t nr_open = 0;
+  if (!absl::SimpleAtoi(most, &nr_open)) nr_open = std::numeric_limits<uint64_t>::max();
+  const bool plans = order.action() == v1::TUNE_ACTION_PLAN;
+  for (v1::TuneStep& step :
+       plans ? descriptors_.Plan(profile.name(), profile.descriptors(), nr_open)
+             : descriptors_.Apply(profile.name(), profile.descriptors(), nr_open, order.allow_restart())) {
+    tell(std::move(step));
+  }
 }
 
 void HostTuner::KeepForNextBoot(const std::string& profile, const std::vector<TuneStep>& steps, bool plans,
@@ -197,6 +224,7 @@ std::set<std::string> HostTuner::Applied() const {
     for (const Layer& layer : tuned.layers) profiles.insert(layer.profile);
     if (tuned.pending.has_value()) profiles.insert(tuned.pending->layer.profile);
   }
+  profiles.merge(descriptors_.Applied());
   return profiles;
 }
 
@@ -208,6 +236,7 @@ void HostTuner::Rollback(const v1::TuneHost& order, const Tell& tell) {
   }
   const std::set<std::string> only(order.keys().begin(), order.keys().end());
   for (const std::string& profile : profiles) {
+    for (v1::TuneStep& step : descriptors_.Rollback(profile, order.force(), only)) tell(std::move(step));
     for (const TuneStep& step : tuner_.Rollback(profile, order.force(), only)) tell(ToWire(step));
     if ((!only.empty() && only.count(kFileKey) == 0) || !IsPersisted(options_.root, profile)) continue;
     v1::TuneStep step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_RESTORED, "");
@@ -232,6 +261,9 @@ void HostTuner::TellStatus(const std::string& profile, bool try_out, const Tell&
       wire.set_message(probe.what);
     }
     tell(std::move(wire));
+  }
+  for (v1::TuneStep& step : descriptors_.Status()) {
+    if (profile.empty() || step.profile() == profile) tell(std::move(step));
   }
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "agent/tuner/descriptors.h"
 #include "agent/tuner/probe.h"
 #include "agent/tuner/tuner.h"
 #include "loadstar/v1/agent_service.pb.h"
@@ -26,7 +27,7 @@ class HostTuner {
     std::string root = "/";
     // Settings for the next boot reach the namespace that this process is in (see InFirstNetworkNamespace).
     bool persistable = true;
-    // Keys that may be tuned, whatever a profile has in it.
+    // What may be tuned, whatever a profile has in it: sysctls, and kDescriptorsAllowed.
     std::set<std::string> allowed;
     // Ports on which somebody listens.
     std::function<std::vector<uint16_t>()> listening;
@@ -36,16 +37,22 @@ class HostTuner {
   // Takes what becomes of each setting, in order.
   using Tell = std::function<void(v1::TuneStep step)>;
 
-  // Keys of steps that are about no sysctl (a sysctl's name has a dot): the journal, and the file for the next boot.
+  // Keys of steps that are about no sysctl (a sysctl's name has a dot): the journal, the file for the next boot, and
+  // limits of descriptors where they are not allowed; else those have keys of their own (descriptors.h).
   static constexpr char kJournalKey[] = "journal";
   static constexpr char kFileKey[] = "persistence";
+  static constexpr char kDescriptorsAllowed[] = "descriptors";
 
-  // Tree and journal must outlive it.
-  HostTuner(SysctlTree* tree, JournalStore* journal, Era era, Options options)
-      : options_(std::move(options)), tuner_(tree, journal, std::move(era)) {}
+  // Tree, journal and descriptors must outlive it.
+  HostTuner(SysctlTree* tree, JournalStore* journal, Descriptors* descriptors, Era era, Options options)
+      : options_(std::move(options)), tree_(*tree), descriptors_(*descriptors), tuner_(tree, journal, std::move(era)) {}
 
-  // Reads the journal, once, before anything else. After an error every order is refused with it.
-  void Load() { loaded_ = tuner_.Load(); }
+  // Reads the journal and the record of descriptors, once, before anything else. After an error of the journal every
+  // order is refused with it; the record's are told in steps.
+  void Load() {
+    loaded_ = tuner_.Load();
+    descriptors_.Load().IgnoreError();
+  }
 
   // Tells a step for each setting and returns when all are done. An error: nothing was done, and why; INVALID_ARGUMENT
   // when the order cannot be understood.
@@ -53,6 +60,7 @@ class HostTuner {
 
  private:
   absl::Status Apply(const v1::TuneHost& order, const Tell& tell);
+  void SetDescriptors(const v1::TuneHost& order, const std::vector<TuneStep>& steps, const Tell& tell);
   void KeepForNextBoot(const std::string& profile, const std::vector<TuneStep>& steps, bool plans, const Tell& tell);
   void TellRivals(const std::string& profile, const std::vector<TuneStep>& steps, const Tell& tell);
   void Rollback(const v1::TuneHost& order, const Tell& tell);
@@ -61,6 +69,8 @@ class HostTuner {
   std::set<std::string> Applied() const;
 
   const Options options_;
+  SysctlTree& tree_;
+  Descriptors& descriptors_;
   Tuner tuner_;
   absl::Status loaded_ = absl::FailedPreconditionError("the journal was not read");
 };

@@ -105,8 +105,8 @@ TEST(AdmitNodes, RefusesNamesThatLeaveTheirFolder) {
 }
 
 // Read without lib/spec, which the agent does not link.
-TEST(DefaultSysctls, AreThoseOfTheShippedProfiles) {
-  std::set<std::string> shipped = {"net.ipv4.ip_local_reserved_ports"};
+TEST(DefaultTunable, IsWhatTheShippedProfilesSet) {
+  std::set<std::string> shipped = {"descriptors", "net.ipv4.ip_local_reserved_ports"};
   for (const auto& file : std::filesystem::directory_iterator(LOADSTAR_SOURCE_DIR "/deploy/tuning")) {
     std::ifstream text(file.path());
     for (std::string line; std::getline(text, line);) {
@@ -115,7 +115,7 @@ TEST(DefaultSysctls, AreThoseOfTheShippedProfiles) {
     }
   }
   EXPECT_GT(shipped.size(), 10u);
-  const std::vector<std::string> allowed = DefaultSysctls();
+  const std::vector<std::string> allowed = DefaultTunable();
   EXPECT_EQ(std::set<std::string>(allowed.begin(), allowed.end()), shipped);
 }
 

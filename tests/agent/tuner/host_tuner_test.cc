@@ -26,19 +26,26 @@ constexpr char kTracked[] = "net.netfilter.nf_conntrack_max";
 constexpr char kRange[] = "net.ipv4.ip_local_port_range";
 constexpr char kReserved[] = "net.ipv4.ip_local_reserved_ports";
 
+absl::StatusOr<CommandResult> NoPrograms(const std::vector<std::string>& command) {
+  return absl::NotFoundError(absl::StrCat("there is no ", command[0]));
+}
+
 class HostTunerTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::string pattern = std::filesystem::temp_directory_path() / "host-tuner-XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     root_ = pattern;
+    files_ = MakeHostFiles(root_);
     host_.values = {{kBacklog, "128"}, {kFinTimeout, "60"}, {kRange, "32768\t60999"}, {kReserved, ""}};
     Restart();
   }
   void TearDown() override { std::filesystem::remove_all(root_); }
 
   void Restart(const Era& era = kEra) {
-    tuner_ = std::make_unique<HostTuner>(&host_, &host_, era,
+    descriptors_ =
+        std::make_unique<Descriptors>(files_.get(), Descriptors::Options{.record = "/record", .run = NoPrograms});
+    tuner_ = std::make_unique<HostTuner>(&host_, &host_, descriptors_.get(), era,
                                          HostTuner::Options{.root = root_,
                                                             .persistable = persistable_,
                                                             .allowed = allowed_,
@@ -78,6 +85,8 @@ class HostTunerTest : public ::testing::Test {
   std::set<std::string> allowed_ = {kBacklog, kFinTimeout, kTracked, kRange, kReserved};
   Probe probe_{Probe::Outcome::kWorks, "tried"};
   FakeHost host_;
+  std::unique_ptr<HostFiles> files_;
+  std::unique_ptr<Descriptors> descriptors_;
   std::unique_ptr<HostTuner> tuner_;
   std::vector<v1::TuneStep> steps_;
   absl::Status status_;
@@ -117,7 +126,7 @@ TEST_F(HostTunerTest, SetsNothingThatItsOwnConfigurationDoesNotAllow) {
   Restart();
   EXPECT_THAT(Do(Apply({Setting(kFinTimeout, {30}, v1::SYSCTL_POLICY_EXACTLY), Setting(kBacklog, {4096})})),
               ElementsAre("net.core.somaxconn CHANGED", "!net.ipv4.tcp_fin_timeout FORBIDDEN"));
-  EXPECT_THAT(steps_[1].message(), HasSubstr("--allow-sysctl net.ipv4.tcp_fin_timeout"));
+  EXPECT_THAT(steps_[1].message(), HasSubstr("--allow-tuning net.ipv4.tcp_fin_timeout"));
   EXPECT_EQ(host_.values[kFinTimeout], "60");
 }
 
@@ -221,6 +230,24 @@ TEST_F(HostTunerTest, LeavesWhatOthersChangedUnlessForced) {
   forced.set_force(true);
   EXPECT_THAT(Do(forced), ElementsAre("net.core.somaxconn RESTORED"));
   EXPECT_EQ(host_.values[kBacklog], "128");
+}
+
+TEST_F(HostTunerTest, SetsDescriptorsWhereItMay) {
+  std::filesystem::create_directories(root_ + "/etc/docker");
+  std::ofstream(root_ + "/etc/docker/daemon.json") << "{}\n";
+  host_.values["fs.nr_open"] = "1048576";
+  v1::TuneHost order = Apply({Setting(kBacklog, {4096})});
+  order.mutable_profile()->mutable_descriptors()->set_soft(262'144);
+  order.mutable_profile()->mutable_descriptors()->set_hard(262'144);
+  EXPECT_THAT(Do(order), ElementsAre("net.core.somaxconn CHANGED", "!descriptors FORBIDDEN"));
+  EXPECT_THAT(steps_[1].message(), HasSubstr("--allow-tuning descriptors"));
+  allowed_.insert("descriptors");
+  Restart();
+  EXPECT_THAT(Do(order), Contains("docker default-ulimits nofile CHANGED"));
+  EXPECT_THAT(*os::ReadFile(root_ + "/etc/docker/daemon.json"), HasSubstr("262144"));
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_STATUS)), Contains("docker default-ulimits nofile APPLIED"));
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_ROLLBACK)), Contains("docker default-ulimits nofile RESTORED"));
+  EXPECT_EQ(*os::ReadFile(root_ + "/etc/docker/daemon.json"), "{}\n");
 }
 
 TEST_F(HostTunerTest, SaysThatTheJournalIsDamaged) {
