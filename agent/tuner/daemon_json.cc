@@ -441,7 +441,7 @@ absl::StatusOr<DaemonJson> ReadDaemonJson(const std::string& file, std::string_v
 
 absl::StatusOr<DaemonJson> MergeDaemonJson(const std::string& file, std::string_view text,
                                            const os::DescriptorLimit& wanted) {
-  if (wanted.soft > wanted.hard || wanted.hard > INT64_MAX) {
+  if (wanted.soft == 0 || wanted.soft > wanted.hard || wanted.hard > INT64_MAX) {
     return absl::InvalidArgumentError(absl::StrCat(ToText(wanted), " is no limit of open files"));
   }
   const Document document(file, text);

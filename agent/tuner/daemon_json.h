@@ -22,7 +22,7 @@ absl::StatusOr<DaemonJson> ReadDaemonJson(const std::string& file, std::string_v
 
 // The text with the limit raised to what is wanted, number by number; what is higher already stays. Everything else is
 // kept byte for byte, and what is added is laid out as its neighbours are. A text that fulfils it is returned
-// unchanged. Errors as above. `wanted`: soft at most hard, hard at most INT64_MAX.
+// unchanged. Errors as above. `wanted`: soft at least 1 and at most hard, hard at most INT64_MAX.
 absl::StatusOr<DaemonJson> MergeDaemonJson(const std::string& file, std::string_view text,
                                            const os::DescriptorLimit& wanted);
 

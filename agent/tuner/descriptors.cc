@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <limits>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -21,8 +20,11 @@ constexpr const char* kDockerPrograms[] = {"/usr/bin/dockerd", "/usr/sbin/docker
                                            "/usr/local/sbin/dockerd"};
 // Where distributions have Docker's command line.
 constexpr const char* kOptionFiles[] = {"/etc/default/docker", "/etc/sysconfig/docker"};
+constexpr uint64_t kMostFiles = INT64_MAX;  // that Docker's file can say
 constexpr char kUlimitFlag[] = "--default-ulimit";
 constexpr char kConfigFlag[] = "--config-file";
+
+constexpr os::DescriptorLimit kAnyLimit = {.soft = 1, .hard = 1};
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
@@ -157,12 +159,47 @@ absl::StatusOr<std::optional<HostFile>> Descriptors::ReadIfThere(const std::stri
   return *std::move(file);
 }
 
-std::string Descriptors::RunningProcess(const std::string& name) const {
+std::optional<os::ProcessStat> Descriptors::FindProcess(const std::string& name) const {
   for (const pid_t pid : options_.proc.Pids()) {
-    const absl::StatusOr<os::ProcessStat> process = options_.proc.Stat(pid);
-    if (process.ok() && process->name == name) return absl::StrCat(pid, "@", process->start_ticks);
+    absl::StatusOr<os::ProcessStat> process = options_.proc.Stat(pid);
+    if (process.ok() && process->name == name) return *std::move(process);
   }
-  return "";
+  return std::nullopt;
+}
+
+std::string Descriptors::RunningProcess(const std::string& name) const {
+  const std::optional<os::ProcessStat> process = FindProcess(name);
+  return process.has_value() ? absl::StrCat(process->pid, "@", process->start_ticks) : "";
+}
+
+os::DescriptorLimit Descriptors::InheritedByContainers(uint64_t nr_open) const {
+  os::DescriptorLimit limit;
+  for (const Place& place : Places()) {
+    if (place.unit.empty() || !SystemdRuns()) continue;
+    const absl::StatusOr<Unit> shown = Show(place.unit);
+    if (!shown.ok() || !shown->found) continue;
+    // Without what is ours: that goes with its profile.
+    const auto known = known_.find(place.path);
+    limit = known == known_.end() || known->second.Untouched() ? shown->limit : known->second.floor;
+    // "infinity" comes out as the most that there is; with Docker's own word for it no container can be started.
+    return {.soft = std::min(limit.soft, nr_open), .hard = std::min(limit.hard, nr_open)};
+  }
+  for (const char* name : {"containerd", "dockerd"}) {
+    const std::optional<os::ProcessStat> process = FindProcess(name);
+    if (!process.has_value()) continue;
+    const absl::StatusOr<std::string> text = options_.proc.Read(absl::StrCat(process->pid, "/limits"));
+    if (!text.ok()) continue;
+    for (absl::string_view line : absl::StrSplit(*text, '\n')) {
+      if (!absl::ConsumePrefix(&line, "Max open files")) continue;
+      const std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+      if (words.size() < 2) continue;
+      limit = {.soft = std::min(ReadLimit(words[0]), nr_open), .hard = std::min(ReadLimit(words[1]), nr_open)};
+      // Programs in Go raise their own soft limit to the hard one when they start, and give their children the old one.
+      if (limit.soft == limit.hard) limit.soft = 0;
+      return limit;
+    }
+  }
+  return limit;
 }
 
 bool Descriptors::DockerIsHere() const {
@@ -251,13 +288,21 @@ absl::StatusOr<Descriptors::Unit> Descriptors::Show(const std::string& unit) con
 absl::StatusOr<std::optional<std::string>> Descriptors::Compose(const Place& place, const TunedFile& file) const {
   const os::DescriptorLimit wanted = file.Wanted();
   if (file.layers.empty()) return TextOf(file.base);
+  os::DescriptorLimit without = file.floor;
   if (place.unit.empty()) {
-    absl::StatusOr<DaemonJson> merged = MergeDaemonJson(place.path, TextOf(file.base).value_or(""), wanted);
-    if (!merged.ok()) return merged.status();
-    return std::move(merged->text);
+    const absl::StatusOr<DaemonJson> base = ReadDaemonJson(place.path, TextOf(file.base).value_or(""));
+    if (!base.ok()) return base.status();
+    if (base->limit.has_value()) without = *base->limit;
   }
-  if (Covers(file.floor, wanted)) return TextOf(file.base);
-  return DropIn(Most(file.floor, wanted));
+  // A limit that is set takes the place of the one that is inherited, so it must not be less than that in any number.
+  if (Covers(without, wanted)) return TextOf(file.base);
+  const os::DescriptorLimit limit = Most(without, wanted);
+  if (!place.unit.empty()) return DropIn(limit);
+  absl::StatusOr<DaemonJson> merged =
+      MergeDaemonJson(place.path, TextOf(file.base).value_or(""),
+                      {.soft = std::min(limit.soft, kMostFiles), .hard = std::min(limit.hard, kMostFiles)});
+  if (!merged.ok()) return merged.status();
+  return std::move(merged->text);
 }
 
 std::optional<v1::TuneStep> Descriptors::Refusal(const std::string& profile, const os::DescriptorLimit& wanted) const {
@@ -266,7 +311,7 @@ std::optional<v1::TuneStep> Descriptors::Refusal(const std::string& profile, con
     Finish(&step, v1::TUNE_OUTCOME_NOT_TRIED, Message(loaded_));
     return step;
   }
-  if (wanted.soft > wanted.hard || wanted.hard > uint64_t{std::numeric_limits<int64_t>::max()}) {
+  if (wanted.soft == 0 || wanted.soft > wanted.hard || wanted.hard > kMostFiles) {
     Finish(&step, v1::TUNE_OUTCOME_UNSUITABLE, absl::StrCat(ToText(wanted), " is no limit of open files"));
     return step;
   }
@@ -336,7 +381,7 @@ std::optional<Descriptors::Decision> Descriptors::Decide(const Place& place, con
     next.set = text;
     next.pending.reset();
   }
-  if (is_unit && next.Untouched()) next.floor = shown;
+  if (next.Untouched()) next.floor = is_unit ? shown : InheritedByContainers(nr_open);
   const LimitLayer layer = {.profile = profile, .limit = wanted};
   const LimitLayer* const earlier = next.LayerOf(profile);
   decision.records = !ours || decision.owed || earlier == nullptr || !Same(earlier->limit, wanted);
@@ -349,8 +394,8 @@ std::optional<Descriptors::Decision> Descriptors::Decide(const Place& place, con
     step.set_before(ToText(shown));
     step.set_after(ToText(Most(goal.floor, goal.Wanted())));
   } else {
-    step.set_before(Describe(text));
-    step.set_after(Describe(*target));
+    step.set_before(Describe(text, next.floor));
+    step.set_after(Describe(*target, next.floor));
   }
   if (*target == text) {
     next = std::move(goal);
@@ -372,9 +417,11 @@ std::optional<Descriptors::Decision> Descriptors::Decide(const Place& place, con
   return end(v1::TUNE_OUTCOME_CHANGED, "");
 }
 
-std::string Descriptors::Describe(const std::optional<std::string>& text) {
+std::string Descriptors::Describe(const std::optional<std::string>& text, const os::DescriptorLimit& inherited) {
   const absl::StatusOr<DaemonJson> read = ReadDaemonJson(kDaemonJson, text.value_or(""));
-  return read.ok() && read->limit.has_value() ? ToText(*read->limit) : "";
+  if (!read.ok()) return "";
+  if (read->limit.has_value()) return ToText(*read->limit);
+  return inherited.hard > 0 ? ToText(inherited) : "";
 }
 
 // ---- Doing it
@@ -552,7 +599,7 @@ v1::TuneStep Descriptors::Release(const Place& place, const std::string& profile
   // A file that was never written is not ours to restore, whatever it holds by now.
   const std::optional<std::string> target = untouched ? text : *composed;
   const auto describe = [&](const std::optional<std::string>& each, const TunedFile& of) {
-    return place.unit.empty() ? Describe(each) : ToText(Most(of.floor, of.Wanted()));
+    return place.unit.empty() ? Describe(each, of.floor) : ToText(Most(of.floor, of.Wanted()));
   };
   step.set_before(describe(text, file));
   step.set_after(step.before());
@@ -640,7 +687,7 @@ std::vector<v1::TuneStep> Descriptors::Apply(const std::string& profile, const v
 
 std::vector<v1::TuneStep> Descriptors::Rollback(const std::string& profile, bool force,
                                                 const std::set<std::string>& only) {
-  if (std::optional<v1::TuneStep> refusal = Refusal(profile, {}); refusal.has_value()) return {*refusal};
+  if (std::optional<v1::TuneStep> refusal = Refusal(profile, kAnyLimit); refusal.has_value()) return {*refusal};
   std::vector<v1::TuneStep> steps;
   for (auto place = Places().rbegin(); place != Places().rend(); ++place) {
     const bool asked = only.empty() || only.count(place->key) > 0;
@@ -664,8 +711,8 @@ v1::TuneStep Descriptors::StatusOf(const Place& place, const std::string& profil
   const std::optional<std::string> text = TextOf(*now);
   TunedFile file = known_.at(place.path);
   const bool owed = file.Resolve(text);
-  step.set_before(is_unit ? ToText(file.floor) : Describe(TextOf(file.base)));
-  step.set_after(is_unit ? ToText(Most(file.floor, file.Wanted())) : Describe(text));
+  step.set_before(is_unit ? ToText(file.floor) : Describe(TextOf(file.base), file.floor));
+  step.set_after(is_unit ? ToText(Most(file.floor, file.Wanted())) : Describe(text, file.floor));
   const LimitLayer* const layer = file.LayerOf(profile);
   if (file.pending.has_value() || (file.set != text && !file.Untouched())) {
     return end(v1::TUNE_OUTCOME_FOREIGN, absl::StrCat("somebody else changed ", place.path, " since"));
@@ -683,7 +730,8 @@ v1::TuneStep Descriptors::StatusOf(const Place& place, const std::string& profil
     if (unit.ok()) step.set_after(ToText(holds));
   } else if (!is_unit) {
     const absl::StatusOr<DaemonJson> read = ReadDaemonJson(place.path, text.value_or(""));
-    holds = read.ok() ? read->limit.value_or(os::DescriptorLimit{}) : os::DescriptorLimit{};
+    const os::DescriptorLimit inherited = file.Untouched() ? InheritedByContainers(kUnlimited) : file.floor;
+    holds = read.ok() ? read->limit.value_or(inherited) : os::DescriptorLimit{};
   }
   if (!Covers(holds, layer->limit)) {
     return owed ? end(v1::TUNE_OUTCOME_UNCERTAIN,
@@ -695,7 +743,7 @@ v1::TuneStep Descriptors::StatusOf(const Place& place, const std::string& profil
 }
 
 std::vector<v1::TuneStep> Descriptors::Status() {
-  if (!loaded_.ok()) return {*Refusal("", {})};
+  if (std::optional<v1::TuneStep> refusal = Refusal("", kAnyLimit); refusal.has_value()) return {*refusal};
   std::vector<v1::TuneStep> steps;
   for (const Place& place : Places()) {
     const auto known = known_.find(place.path);

@@ -1,8 +1,8 @@
 // How many files a process may have open, beyond this agent's own processes: what Docker starts its containers with and
-// what systemd starts the engine's services with. A profile only raises; profiles are layered and go in any order;
-// every write is recorded before it is made (tuned_file.h), so that a crash at any moment leaves a host whose state
-// Status tells and Rollback takes back byte for byte. What somebody else changed since is theirs: it is reported and
-// left.
+// what systemd starts the engine's services with. A profile only raises, also above what containers inherit; profiles
+// are layered and go in any order; every write is recorded before it is made (tuned_file.h), so that a crash at any
+// moment leaves a host whose state Status tells and Rollback takes back byte for byte. What somebody else changed since
+// is theirs: it is reported and left.
 #pragma once
 
 #include <chrono>
@@ -93,8 +93,8 @@ class Descriptors {
   // that it is to be restarted.
   void Restart(bool allow_restart, std::vector<v1::TuneStep>* steps);
 
-  // The limit that the text of daemon.json asks for; empty when it says nothing of it.
-  static std::string Describe(const std::optional<std::string>& text);
+  // The limit of containers with this text in daemon.json; empty when that is not known.
+  static std::string Describe(const std::optional<std::string>& text, const os::DescriptorLimit& inherited);
   // What the place's file is to hold; nullopt: it is not to be there.
   absl::StatusOr<std::optional<std::string>> Compose(const Place& place, const TunedFile& file) const;
   absl::StatusOr<std::optional<HostFile>> ReadIfThere(const std::string& path) const;
@@ -113,6 +113,9 @@ class Descriptors {
   bool DockerIsHere() const;
   // Why daemon.json cannot take the limit; empty when it can.
   std::string FlagInTheWay() const;
+  std::optional<os::ProcessStat> FindProcess(const std::string& name) const;
+  // The limit of containers for which daemon.json says nothing, as far as it can be told; else 0.
+  os::DescriptorLimit InheritedByContainers(uint64_t nr_open) const;
   // Which process it is, never the same twice; empty when there is none.
   std::string RunningProcess(const std::string& name) const;
   bool SystemdRuns() const { return files_.Exists("/run/systemd/system"); }

@@ -38,7 +38,7 @@ struct PendingWrite {
 struct TunedFile {
   std::optional<HostFile> base = {};    // before any profile; nullopt: there was none
   std::optional<std::string> set = {};  // after our last write, or the pending one; as the base where none was needed
-  os::DescriptorLimit floor = {};       // what counts without the file
+  os::DescriptorLimit floor = {};       // what counts where the file says nothing
   std::vector<LimitLayer> layers = {};  // in the order in which they were applied
   std::string backup = {};              // where a copy of the base is kept for people; empty: nowhere
   bool made_folder = false;             // the file's folder was not there

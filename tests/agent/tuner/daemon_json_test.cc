@@ -166,6 +166,7 @@ TEST(DaemonJsonTest, WhatIsNotUnderstoodIsRefusedWithItsPlace) {
 }
 
 TEST(DaemonJsonTest, ALimitThatIsNoneIsRefused) {
+  EXPECT_FALSE(MergeDaemonJson("f", "{}", {.soft = 0, .hard = 0}).ok());
   EXPECT_FALSE(MergeDaemonJson("f", "{}", {.soft = 2, .hard = 1}).ok());
   EXPECT_FALSE(MergeDaemonJson("f", "{}", {.soft = 2, .hard = kUnlimited}).ok());
 }

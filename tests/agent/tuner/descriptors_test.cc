@@ -251,7 +251,7 @@ class DescriptorsTest : public ::testing::Test {
   void SetUp() override {
     host_.InstallDocker(kText);
     host_.units = {{"docker.service", {.soft = 1024, .hard = 524288}},
-                   {"containerd.service", {.soft = kUnlimited, .hard = kUnlimited}}};
+                   {"containerd.service", {.soft = 16, .hard = 32}}};
     ASSERT_TRUE(descriptors_.Load().ok());
     before_ = host_.Everything();
   }
@@ -269,10 +269,9 @@ class DescriptorsTest : public ::testing::Test {
 TEST_F(DescriptorsTest, AppliedInPlacesThatNeedItAndTakenBackExactly) {
   ASSERT_EQ(chmod((host_.root + kJson).c_str(), 0600), 0);
   before_ = host_.Everything();
-  const std::vector<std::string> steps = {
-      "docker default-ulimits nofile: CHANGED  262144:262144",
-      "systemd containerd.service LimitNOFILE: FULFILLED infinity:infinity infinity:infinity",
-      "systemd docker.service LimitNOFILE: CHANGED 1024:524288 262144:524288"};
+  const std::vector<std::string> steps = {"docker default-ulimits nofile: CHANGED 16:32 262144:262144",
+                                          "systemd containerd.service LimitNOFILE: CHANGED 16:32 262144:262144",
+                                          "systemd docker.service LimitNOFILE: CHANGED 1024:524288 262144:524288"};
   EXPECT_EQ(Words(descriptors_.Plan("p", Limits(262144, 262144), kNrOpen)), steps);
   EXPECT_EQ(host_.Everything(), before_);
   EXPECT_THAT(host_.commands, IsEmpty());
@@ -286,8 +285,8 @@ TEST_F(DescriptorsTest, AppliedInPlacesThatNeedItAndTakenBackExactly) {
   EXPECT_EQ(host_.real->Read(kRecord)->access.mode, 0600u);
   EXPECT_THAT(host_.TextOf(kDockerDropIn), HasSubstr("\n[Service]\nLimitNOFILE=262144:524288\n"));
   EXPECT_EQ(ToText(host_.InEffect("docker.service")), "262144:524288");
-  EXPECT_FALSE(host_.real->Exists(kContainerdDropIn));
-  EXPECT_THAT(host_.commands, ElementsAre("dockerd --validate", "systemctl daemon-reload"));
+  EXPECT_THAT(host_.TextOf(kContainerdDropIn), HasSubstr("\n[Service]\nLimitNOFILE=262144:262144\n"));
+  EXPECT_THAT(host_.commands, ElementsAre("dockerd --validate", "systemctl daemon-reload", "systemctl daemon-reload"));
   EXPECT_THAT(descriptors_.Applied(), ElementsAre("p"));
   EXPECT_TRUE(descriptors_.IsApplied("p", Descriptors::kDockerKey));
   EXPECT_FALSE(descriptors_.IsApplied("q", Descriptors::kDockerKey));
@@ -299,15 +298,15 @@ TEST_F(DescriptorsTest, AppliedInPlacesThatNeedItAndTakenBackExactly) {
   Descriptors next = Make(&host_, host_.real.get());
   ASSERT_TRUE(next.Load().ok());
   EXPECT_THAT(Words(next.Status()),
-              ElementsAre("docker default-ulimits nofile: APPLIED  262144:262144",
-                          "systemd containerd.service LimitNOFILE: APPLIED infinity:infinity infinity:infinity",
+              ElementsAre("docker default-ulimits nofile: APPLIED 16:32 262144:262144",
+                          "systemd containerd.service LimitNOFILE: APPLIED 16:32 262144:262144",
                           "systemd docker.service LimitNOFILE: APPLIED 1024:524288 262144:524288"));
   EXPECT_EQ(host_.Everything(), applied);
   EXPECT_THAT(host_.commands, IsEmpty());
   EXPECT_THAT(Words(next.Rollback("p", false)),
               ElementsAre("systemd docker.service LimitNOFILE: RESTORED 262144:524288 1024:524288",
-                          "systemd containerd.service LimitNOFILE: RESTORED infinity:infinity infinity:infinity",
-                          "docker default-ulimits nofile: RESTORED 262144:262144 "));
+                          "systemd containerd.service LimitNOFILE: RESTORED 262144:262144 16:32",
+                          "docker default-ulimits nofile: RESTORED 262144:262144 16:32"));
   EXPECT_EQ(host_.Everything(), before_);
   EXPECT_EQ(ToText(host_.InEffect("docker.service")), "1024:524288");
   EXPECT_THAT(next.Status(), IsEmpty());
@@ -317,7 +316,7 @@ TEST_F(DescriptorsTest, AppliedInPlacesThatNeedItAndTakenBackExactly) {
 TEST_F(DescriptorsTest, ARollbackOfSomeKeysLeavesTheOthers) {
   Apply("p", 262144, 262144);
   EXPECT_THAT(Words(descriptors_.Rollback("p", false, {Descriptors::kDockerKey})),
-              ElementsAre("docker default-ulimits nofile: RESTORED 262144:262144 "));
+              ElementsAre("docker default-ulimits nofile: RESTORED 262144:262144 16:32"));
   EXPECT_EQ(host_.TextOf(kJson), kText);
   EXPECT_TRUE(host_.real->Exists(kDockerDropIn));
 }
@@ -325,7 +324,7 @@ TEST_F(DescriptorsTest, ARollbackOfSomeKeysLeavesTheOthers) {
 TEST_F(DescriptorsTest, AFileThatWasNotThereIsRemovedWithItsFolder) {
   fs::remove_all(host_.root + "/etc/docker");
   before_ = host_.Everything();
-  EXPECT_THAT(Words(Apply("p", 1000, 2000)), Contains("docker default-ulimits nofile: CHANGED  1000:2000"));
+  EXPECT_THAT(Words(Apply("p", 1000, 2000)), Contains("docker default-ulimits nofile: CHANGED 16:32 1000:2000"));
   EXPECT_FALSE(host_.real->Exists("/etc/docker/daemon.json.loadstar-p"));
   descriptors_.Rollback("p", false);
   EXPECT_EQ(host_.Everything(), before_);
@@ -340,7 +339,7 @@ TEST_F(DescriptorsTest, ProfilesAreLayeredAndGoInAnyOrder) {
     if (first_goes_first) {
       EXPECT_THAT(Words(descriptors_.Rollback("first", false)),
                   ElementsAre("systemd docker.service LimitNOFILE: KEPT 200000:600000 200000:524288",
-                              "systemd containerd.service LimitNOFILE: KEPT infinity:infinity infinity:infinity",
+                              "systemd containerd.service LimitNOFILE: KEPT 200000:600000 200000:200000",
                               "docker default-ulimits nofile: KEPT 200000:600000 200000:200000"));
       EXPECT_EQ(ToText(host_.InEffect("docker.service")), "200000:524288");
     } else {
@@ -358,14 +357,15 @@ TEST_F(DescriptorsTest, WhatSomebodyElseChangedSinceIsLeftUnlessForced) {
   Apply("p", 1000, 2000);
   const std::string theirs = "{\"default-ulimits\": {\"nofile\": {\"Name\": \"nofile\", \"Soft\": 5, \"Hard\": 6}}}";
   host_.WriteFile(kJson, theirs);
-  EXPECT_THAT(Words(descriptors_.Status()), Contains("docker default-ulimits nofile: FOREIGN  5:6"));
+  EXPECT_THAT(Words(descriptors_.Status()), Contains("docker default-ulimits nofile: FOREIGN 16:32 5:6"));
   const auto steps = descriptors_.Rollback("p", false);
   EXPECT_THAT(Words(steps), Contains("docker default-ulimits nofile: FOREIGN 5:6 5:6"));
   EXPECT_THAT(MessageOf(steps, Descriptors::kDockerKey), HasSubstr("--force"));
   EXPECT_TRUE(Find(steps, Descriptors::kDockerKey)->obstacle());
   EXPECT_EQ(host_.TextOf(kJson), theirs);
   EXPECT_EQ(host_.TextOf("/etc/docker/daemon.json.loadstar-p"), kText);
-  EXPECT_THAT(Words(descriptors_.Rollback("p", true)), ElementsAre("docker default-ulimits nofile: RESTORED 5:6 "));
+  EXPECT_THAT(Words(descriptors_.Rollback("p", true)),
+              ElementsAre("docker default-ulimits nofile: RESTORED 5:6 16:32"));
   EXPECT_EQ(host_.Everything(), before_);
 }
 
@@ -373,7 +373,7 @@ TEST_F(DescriptorsTest, WhatSomebodyElseWroteSinceIsTheBaseOfTheNextApply) {
   Apply("p", 1000, 2000);
   const std::string theirs = "{\"icc\": false}";
   host_.WriteFile(kJson, theirs);
-  EXPECT_THAT(Words(Apply("p", 1000, 2000)), Contains("docker default-ulimits nofile: CHANGED  1000:2000"));
+  EXPECT_THAT(Words(Apply("p", 1000, 2000)), Contains("docker default-ulimits nofile: CHANGED 16:32 1000:2000"));
   descriptors_.Rollback("p", false);
   EXPECT_EQ(host_.TextOf(kJson), theirs);
   EXPECT_FALSE(host_.real->Exists("/etc/docker/daemon.json.loadstar-p"));
@@ -392,6 +392,42 @@ TEST_F(DescriptorsTest, AFileThatWasNeverWrittenIsNotRestored) {
   EXPECT_THAT(Words(descriptors_.Rollback("p", false)),
               Contains("docker default-ulimits nofile: RESTORED 5:infinity 5:infinity"));
   EXPECT_EQ(host_.TextOf(kJson), changed);
+}
+
+TEST_F(DescriptorsTest, WhatContainersInheritIsNotLowered) {
+  host_.units["containerd.service"] = {.soft = 1024, .hard = kUnlimited};
+  EXPECT_THAT(Words(Apply("p", 262144, 262144)),
+              ElementsAre("docker default-ulimits nofile: CHANGED 1024:1048576 262144:1048576",
+                          "systemd containerd.service LimitNOFILE: CHANGED 1024:infinity 262144:infinity",
+                          "systemd docker.service LimitNOFILE: CHANGED 1024:524288 262144:524288"));
+  EXPECT_EQ(ToText(*ReadDaemonJson("f", host_.TextOf(kJson))->limit), "262144:1048576");
+  descriptors_.Rollback("p", false);
+  EXPECT_EQ(host_.Everything(), before_);
+  host_.units["containerd.service"] = {.soft = kUnlimited, .hard = kUnlimited};
+  EXPECT_THAT(Words(Apply("p", 262144, 262144)),
+              ElementsAre("docker default-ulimits nofile: FULFILLED 1048576:1048576 1048576:1048576",
+                          "systemd containerd.service LimitNOFILE: FULFILLED infinity:infinity infinity:infinity",
+                          "systemd docker.service LimitNOFILE: CHANGED 1024:524288 262144:524288"));
+  EXPECT_EQ(host_.TextOf(kJson), kText);
+  EXPECT_THAT(Words(descriptors_.Status()), Contains(HasSubstr("docker default-ulimits nofile: APPLIED")));
+  descriptors_.Rollback("p", false);
+  EXPECT_EQ(host_.Everything(), before_);
+}
+
+TEST_F(DescriptorsTest, WithoutSystemdTheEnginesProcessTellsWhatContainersInherit) {
+  fs::remove_all(host_.root + "/run/systemd");
+  host_.RunDocker();
+  const char* head = "Limit                     Soft Limit           Hard Limit           Units     \n";
+  host_.WriteFile(
+      "/proc/77/limits",
+      absl::StrCat(head, "Max open files            4096                 300000               files     \n"));
+  EXPECT_THAT(Words(descriptors_.Plan("p", Limits(1000, 2000), kNrOpen)),
+              ElementsAre("docker default-ulimits nofile: FULFILLED 4096:300000 4096:300000"));
+  host_.WriteFile(
+      "/proc/77/limits",
+      absl::StrCat(head, "Max open files            300000               300000               files     \n"));
+  EXPECT_THAT(Words(descriptors_.Plan("p", Limits(1000, 2000), kNrOpen)),
+              ElementsAre("docker default-ulimits nofile: CHANGED 0:300000 1000:300000"));
 }
 
 TEST_F(DescriptorsTest, ACopyOfThatNameThatIsThereIsNotTouched) {
@@ -458,12 +494,11 @@ TEST_F(DescriptorsTest, ALimitOnDockersCommandLineIsInTheWay) {
 
 TEST_F(DescriptorsTest, ADropInThatIsReadLaterIsReportedAndOursTakenBack) {
   host_.later["docker.service"] = {.soft = 10, .hard = 20};
-  const auto steps = Apply("p", 1000, 2000);
-  EXPECT_EQ(Find(steps, Descriptors::kDockerUnitKey)->outcome(), v1::TUNE_OUTCOME_FULFILLED);  // 524288, 1024 as it is
-  const auto more = Apply("p", 2000, 2000);
-  EXPECT_EQ(Find(more, Descriptors::kDockerUnitKey)->outcome(), v1::TUNE_OUTCOME_REFUSED);
-  EXPECT_THAT(MessageOf(more, Descriptors::kDockerUnitKey), HasSubstr("systemctl cat docker.service"));
+  const auto steps = Apply("p", 2000, 2000);
+  EXPECT_EQ(Find(steps, Descriptors::kDockerUnitKey)->outcome(), v1::TUNE_OUTCOME_REFUSED);
+  EXPECT_THAT(MessageOf(steps, Descriptors::kDockerUnitKey), HasSubstr("systemctl cat docker.service"));
   EXPECT_FALSE(host_.real->Exists(kDockerDropIn));
+  EXPECT_FALSE(descriptors_.IsApplied("p", Descriptors::kDockerUnitKey));
 }
 
 TEST_F(DescriptorsTest, WhenSystemdFailsTheFileIsAsItWas) {
@@ -580,9 +615,10 @@ TEST_F(DescriptorsTest, ADamagedRecordStopsEverything) {
 }
 
 TEST_F(DescriptorsTest, ALimitThatIsNoneIsRefused) {
-  const auto steps = Apply("p", 2, 1);
-  ASSERT_EQ(steps.size(), 1u);
-  EXPECT_EQ(steps[0].outcome(), v1::TUNE_OUTCOME_UNSUITABLE);
+  for (const auto& steps : {Apply("p", 2, 1), Apply("p", 0, 0), Apply("p", 1, kUnlimited)}) {
+    ASSERT_EQ(steps.size(), 1u);
+    EXPECT_EQ(steps[0].outcome(), v1::TUNE_OUTCOME_UNSUITABLE);
+  }
 }
 
 // ---- Power cuts
