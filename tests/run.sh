@@ -33,7 +33,7 @@ readonly all_stages=(install lint build asan tsan tidy fuzz test)
 readonly default_stages=(install lint build asan test)
 # Test programs of code that runs on one thread by design, without gRPC: the cores, the engine, the loop, the documents.
 single_threaded_tests='^(histogram|histogram_property|figures|plan|spec|net_address|net_batch_wait|net_timer_wheel|net_loop_conformance'
-single_threaded_tests+='|tuner|target_unit|worker_pacer|worker_parts|worker_protocols|worker_engine|agent_core|server_core'
+single_threaded_tests+='|tuner|colima|target_unit|worker_pacer|worker_parts|worker_protocols|worker_engine|agent_core|server_core'
 single_threaded_tests+='|fleet_simulation|node_machine|client_terminal)_test$'
 readonly single_threaded_tests
 # Test programs whose code has threads of its own; everything else runs on one thread by design.
