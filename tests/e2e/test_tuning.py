@@ -161,7 +161,7 @@ class ThreeHosts(harness.TestCase):
         self.loadstar.start_coordinator()
         for number, namespace in enumerate(self.namespaces):
             # The last one's own configuration allows it nothing but the queue.
-            flags = ["--allow-sysctl", "net.core.somaxconn"] if number == 2 else []
+            flags = ["--allow-tuning", "net.core.somaxconn"] if number == 2 else []
             self.loadstar.start_agent_in(namespace, f"host{number}", flags)
 
     def values(self):
