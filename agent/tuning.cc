@@ -61,9 +61,10 @@ class Tuning::Impl {
   }
 
   void Do(const Tune& order) {
+    const bool acts = order.order.action() == v1::TUNE_ACTION_APPLY || order.order.action() == v1::TUNE_ACTION_ROLLBACK;
     size_t changed = 0;
     const absl::Status status = tuner_.CarryOut(order.order, [&](v1::TuneStep step) {
-      changed += step.outcome() == v1::TUNE_OUTCOME_CHANGED || step.outcome() == v1::TUNE_OUTCOME_RESTORED ? 1 : 0;
+      changed += acts && step.before() != step.after() ? 1 : 0;
       sink_(TuneStepMade{.command_id = order.command_id, .step = std::move(step)});
     });
     spdlog::info("agent: event=tuned action={} profile={} changed={} status=\"{}\"",

@@ -65,8 +65,7 @@ v1::TuneStep OtherStep(const std::string& profile, const std::string& key, v1::T
   return step;
 }
 
-// What a file for the next boot is to hold: every key that holds what is wanted now, also where nothing had to be
-// changed, because what made it so may be gone after a boot.
+// What the steps' keys hold that hold what is wanted.
 PersistentValues ValuesOf(const std::vector<TuneStep>& steps) {
   PersistentValues values;
   for (const TuneStep& step : steps) {
@@ -139,6 +138,7 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
         absl::StrCat("this agent may not set it; start it with --allow-tuning ", setting->key(), " to allow it")));
     setting = wanted->erase(setting);
   }
+  if (v1::TuneStep step; !MayWiden(asked, &profile, &step)) forbidden.push_back(std::move(step));
   const bool plans = order.action() == v1::TUNE_ACTION_PLAN;
   const std::vector<TuneStep> steps = plans ? tuner_.Plan(profile) : tuner_.Apply(profile);
   for (const TuneStep& step : steps) {
@@ -154,7 +154,36 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
   for (v1::TuneStep& step : forbidden) tell(std::move(step));
   if (asked.has_descriptors()) SetDescriptors(order, steps, tell);
   if (order.persist()) KeepForNextBoot(asked.name(), steps, plans, tell);
+  if (!plans) RewriteFiles();
   return absl::OkStatus();
+}
+
+// A wider range of ports takes in those that somebody listens on: without their reservation it is not made. False when
+// it was taken out of the profile; then *step says why.
+bool HostTuner::MayWiden(const v1::TuningProfile& asked, v1::TuningProfile* profile, v1::TuneStep* step) {
+  constexpr std::string_view kRange = "net.ipv4.ip_local_port_range";
+  constexpr std::string_view kReserved = "net.ipv4.ip_local_reserved_ports";
+  const v1::TuningProfile coupled = WithCouplings(asked, options_.listening());
+  v1::TuningProfile reservation;
+  reservation.set_name(asked.name());
+  for (const v1::SysctlSetting& setting : coupled.sysctls()) {
+    if (setting.key() == kReserved) *reservation.add_sysctls() = setting;
+  }
+  auto* wanted = profile->mutable_sysctls();
+  const auto range = std::find_if(wanted->begin(), wanted->end(),
+                                  [&](const v1::SysctlSetting& setting) { return setting.key() == kRange; });
+  if (range == wanted->end() || reservation.sysctls().empty()) return true;
+  std::string why = "may not be set by this agent";
+  if (options_.allowed.count(std::string(kReserved)) > 0) {
+    const TuneStep planned = tuner_.Plan(reservation).front();
+    if (planned.outcome == Outcome::kChanged || planned.outcome == Outcome::kFulfilled) return true;
+    why = absl::StrCat("cannot be had: ", std::string(ToWord(planned.outcome)), " ", planned.why);
+  }
+  *step = OtherStep(asked.name(), std::string(kRange), v1::TUNE_OUTCOME_NOT_TRIED,
+                    absl::StrCat("connections would take ports that somebody listens on, because ",
+                                 std::string(kReserved), " ", why));
+  wanted->erase(range);
+  return false;
 }
 
 void HostTuner::SetDescriptors(const v1::TuneHost& order, const std::vector<TuneStep>& steps, const Tell& tell) {
@@ -168,8 +197,11 @@ void HostTuner::SetDescriptors(const v1::TuneHost& order, const std::vector<Tune
   // As it is, or as the profile makes it.
   constexpr char kMost[] = "fs.nr_open";
   std::string most = tree_.Read(kMost).value_or("");
+  // Limits of descriptors outlive a boot, and one above the kernel's keeps every container from starting.
+  const auto tuned = tuner_.keys().find(kMost);
+  if (!order.persist() && tuned != tuner_.keys().end()) most = tuned->second.base;
   for (const TuneStep& step : steps) {
-    if (step.key == kMost && step.outcome == Outcome::kChanged) most = step.after;
+    if (step.key == kMost && step.outcome == Outcome::kChanged) most = order.persist() ? step.after : step.before;
   }
   uint64_t nr_open = 0;
   if (!absl::SimpleAtoi(most, &nr_open)) nr_open = std::numeric_limits<uint64_t>::max();
@@ -188,12 +220,19 @@ void HostTuner::KeepForNextBoot(const std::string& profile, const std::vector<Tu
                    "this agent is in a network namespace of its own, which no file sets at boot"));
     return;
   }
-  const PersistentValues values = ValuesOf(steps);
-  if (values.empty()) return;
+  const PersistentValues values = Held(profile);
+  if ((plans ? ValuesOf(steps) : values).empty()) return;
   v1::TuneStep step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_CHANGED, "");
   step.set_after(PersistentPath(profile));
   step.set_applied_before(IsPersisted(options_.root, profile));
   if (step.applied_before()) step.set_before(step.after());
+  const bool will_change = plans && std::any_of(steps.begin(), steps.end(),
+                                                [](const TuneStep& each) { return each.outcome == Outcome::kChanged; });
+  if (!will_change && Holds(options_.root, profile, values)) {
+    step.set_outcome(v1::TUNE_OUTCOME_FULFILLED);
+    tell(std::move(step));
+    return TellRivals(profile, steps, tell);
+  }
   const absl::Status written = plans ? absl::OkStatus() : Persist(options_.root, profile, values);
   if (!written.ok()) {
     step.set_outcome(v1::TUNE_OUTCOME_REFUSED);
@@ -229,29 +268,67 @@ std::set<std::string> HostTuner::Applied() const {
 }
 
 void HostTuner::Rollback(const v1::TuneHost& order, const Tell& tell) {
+  const std::set<std::string> only(order.keys().begin(), order.keys().end());
   std::set<std::string> profiles = {order.profile_name()};
   if (order.profile_name().empty()) {
     profiles = Applied();
-    for (std::string& profile : PersistedProfiles(options_.root)) profiles.insert(std::move(profile));
+    profiles.merge(Persisted());
+    // Of a record that cannot be read it is not known whose limits it has.
+    if (profiles.empty()) profiles = {""};
   }
-  const std::set<std::string> only(order.keys().begin(), order.keys().end());
   for (const std::string& profile : profiles) {
+    bool applied = false;
     for (v1::TuneStep& step : descriptors_.Rollback(profile, order.force(), only)) tell(std::move(step));
-    for (const TuneStep& step : tuner_.Rollback(profile, order.force(), only)) tell(ToWire(step));
-    if ((!only.empty() && only.count(kFileKey) == 0) || !IsPersisted(options_.root, profile)) continue;
+    for (const TuneStep& step : tuner_.Rollback(profile, order.force(), only)) {
+      applied = true;
+      tell(ToWire(step));
+    }
+    if ((!only.empty() && only.count(kFileKey) == 0) || Persisted().count(profile) == 0) continue;
     v1::TuneStep step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_RESTORED, "");
     step.set_before(PersistentPath(profile));
+    // What a file set at boot was never in the journal, nor what was there before.
+    if (!applied) step.set_message("what it set at the last boot stays until the next one");
     if (absl::Status removed = Unpersist(options_.root, profile); !removed.ok()) {
       step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_REFUSED, std::string(removed.message()));
       step.set_after(PersistentPath(profile));
     }
     tell(std::move(step));
   }
+  RewriteFiles();
+}
+
+std::set<std::string> HostTuner::Persisted() const {
+  if (!options_.persistable) return {};  // they are of the namespace that the host booted with
+  const std::vector<std::string> profiles = PersistedProfiles(options_.root);
+  return {profiles.begin(), profiles.end()};
+}
+
+// A key holds what all profiles want together, and so must each of their files: the last one that is read counts. Every
+// key that the profile has a claim to, also where nothing had to be changed, because what made it so may be gone after
+// a boot.
+PersistentValues HostTuner::Held(const std::string& profile) const {
+  PersistentValues values;
+  for (const std::string& key : InOrder(tuner_.keys())) {
+    const TunedKey& tuned = tuner_.keys().at(key);
+    if (tuned.IsClaimedBy(profile) && !tuned.pending.has_value()) values.emplace_back(key, tuned.set);
+  }
+  return values;
+}
+
+void HostTuner::RewriteFiles() {
+  for (const std::string& profile : Persisted()) {
+    const PersistentValues values = Held(profile);
+    // After a boot the journal knows nothing of it.
+    if (values.empty() || Holds(options_.root, profile, values)) continue;
+    Persist(options_.root, profile, values).IgnoreError();  // then the old values stay, and status names the rival
+  }
 }
 
 void HostTuner::TellStatus(const std::string& profile, bool try_out, const Tell& tell) {
+  bool any = false;
   for (const TuneStep& step : tuner_.Status()) {
     if (!profile.empty() && step.profile != profile) continue;
+    any = true;
     v1::TuneStep wire = ToWire(step);
     if (try_out && step.outcome == Outcome::kApplied) {
       const Probe probe = options_.try_out(step.key, step.after);
@@ -263,13 +340,21 @@ void HostTuner::TellStatus(const std::string& profile, bool try_out, const Tell&
     tell(std::move(wire));
   }
   for (v1::TuneStep& step : descriptors_.Status()) {
-    if (profile.empty() || step.profile() == profile) tell(std::move(step));
+    if (!profile.empty() && step.profile() != profile) continue;
+    any = true;
+    tell(std::move(step));
   }
+  if (any || (profile.empty() && !try_out)) return;
+  v1::TuneStep nothing = OtherStep(
+      profile, kProfileKey, v1::TUNE_OUTCOME_MISSING,
+      profile.empty() ? "nothing is applied here, so there is nothing to verify" : "this profile is not applied here");
+  nothing.set_obstacle(true);
+  tell(std::move(nothing));
 }
 
 void HostTuner::TellFiles(const std::string& profile, const Tell& tell) {
   const std::vector<TuneStep> status = tuner_.Status();
-  for (const std::string& persisted : PersistedProfiles(options_.root)) {
+  for (const std::string& persisted : Persisted()) {
     if (!profile.empty() && persisted != profile) continue;
     v1::TuneStep step = OtherStep(persisted, kFileKey, v1::TUNE_OUTCOME_APPLIED, "");
     step.set_after(PersistentPath(persisted));

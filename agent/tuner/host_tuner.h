@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "agent/tuner/descriptors.h"
+#include "agent/tuner/persist.h"
 #include "agent/tuner/probe.h"
 #include "agent/tuner/tuner.h"
 #include "loadstar/v1/agent_service.pb.h"
@@ -42,6 +43,8 @@ class HostTuner {
   static constexpr char kJournalKey[] = "journal";
   static constexpr char kFileKey[] = "persistence";
   static constexpr char kDescriptorsAllowed[] = "descriptors";
+  // Of the step that says that a profile, or any, is not applied.
+  static constexpr char kProfileKey[] = "profile";
 
   // Tree, journal and descriptors must outlive it.
   HostTuner(SysctlTree* tree, JournalStore* journal, Descriptors* descriptors, Era era, Options options)
@@ -67,6 +70,10 @@ class HostTuner {
   void TellStatus(const std::string& profile, bool try_out, const Tell& tell);
   void TellFiles(const std::string& profile, const Tell& tell);
   std::set<std::string> Applied() const;
+  std::set<std::string> Persisted() const;
+  PersistentValues Held(const std::string& profile) const;
+  void RewriteFiles();
+  bool MayWiden(const v1::TuningProfile& asked, v1::TuningProfile* profile, v1::TuneStep* step);
 
   const Options options_;
   SysctlTree& tree_;

@@ -74,12 +74,22 @@ void FindIn(const std::string& text, const std::string& file, const PersistentVa
   }
 }
 
-}  // namespace
-
-absl::Status Persist(const std::string& root, const std::string& profile, const PersistentValues& values) {
+std::string Compose(const std::string& profile, const PersistentValues& values) {
   std::string text = absl::StrCat("# Written by loadstar-agent for the tuning profile ", profile,
                                   "; \"loadstar tune rollback ", profile, "\" removes it.\n");
   for (const auto& [key, value] : values) absl::StrAppend(&text, key, " = ", value, "\n");
+  return text;
+}
+
+}  // namespace
+
+bool Holds(const std::string& root, const std::string& profile, const PersistentValues& values) {
+  const absl::StatusOr<std::string> text = os::ReadFile(PathOf(root, profile));
+  return text.ok() && *text == Compose(profile, values);
+}
+
+absl::Status Persist(const std::string& root, const std::string& profile, const PersistentValues& values) {
+  const std::string text = Compose(profile, values);
   const std::string path = PathOf(root, profile);
   if (absl::Status made = os::MakeFolders(fs::path(path).parent_path().string()); !made.ok()) return made;
   return os::WriteFileAtomically(path, text);

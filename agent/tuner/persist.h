@@ -14,6 +14,8 @@ using PersistentValues = std::vector<std::pair<std::string, std::string>>;  // k
 
 // Writes the file, in place of an earlier one of the profile. The old one or the new one is there whatever happens.
 absl::Status Persist(const std::string& root, const std::string& profile, const PersistentValues& values);
+// Whether the file is there and holds exactly these.
+bool Holds(const std::string& root, const std::string& profile, const PersistentValues& values);
 // The file's path, as it is without `root`, and whether it is there.
 std::string PersistentPath(const std::string& profile);
 bool IsPersisted(const std::string& root, const std::string& profile);

@@ -100,6 +100,15 @@ struct CoordinatorCore::State {
     const auto it = tunings.find(TuningOf(command_id));
     return it == tunings.end() ? nullptr : it->second.get();
   }
+  // OK unless a tuning that is under way may change settings of the agent's host.
+  absl::Status CheckNotTuned(const std::string& agent) const {
+    const bool tuned =
+        std::any_of(tunings.begin(), tunings.end(), [&](const auto& each) { return each.second->Changes(agent); });
+    return tuned
+               ? Precondition("TUNING_UNDER_WAY", agent,
+                              absl::StrCat("the host of agent ", agent, " is being tuned; try again when that is done"))
+               : absl::OkStatus();
+  }
   const v1::Run* FindFinished(const std::string& id) const {
     const auto it = std::find_if(finished.begin(), finished.end(), [&](const v1::Run& r) { return r.run_id() == id; });
     return it == finished.end() ? nullptr : &*it;
@@ -169,7 +178,7 @@ void CoordinatorCore::State::Take(const SessionOpened& input, const Turn& turn) 
   commands.Drop(
       name,
       [&](const v1::Command& command) {
-        if (command.has_tune_host()) return FindTuning(command.command_id()) == nullptr;
+        if (command.has_tune_host()) return !IsUndo(command) && FindTuning(command.command_id()) == nullptr;
         const std::string id = RunOf(command);
         return !id.empty() && (FindRun(id) == nullptr || !FindRun(id)->Wants(name));
       },
@@ -364,9 +373,11 @@ void CoordinatorCore::State::Call(CallId call, const v1::TuneRequest& request, c
       ChooseAgents({request.agents().begin(), request.agents().end()}, agents);
   if (!chosen.ok()) return Refuse(call, chosen.status(), turn);
   const bool changes = request.action() == v1::TUNE_ACTION_APPLY || request.action() == v1::TUNE_ACTION_ROLLBACK;
-  for (const auto& [id, run] : runs) {
-    for (const std::string& agent : *chosen) {
-      if (!changes || !run->Wants(agent)) continue;
+  for (const std::string& agent : *chosen) {
+    if (!changes) break;
+    if (absl::Status idle = CheckNotTuned(agent); !idle.ok()) return Refuse(call, idle, turn);
+    for (const auto& [id, run] : runs) {
+      if (!run->Wants(agent)) continue;
       return Refuse(call,
                     Precondition("RUN_ACTIVE", id,
                                  absl::StrCat("run ", id, " is under way on agent ", agent,
@@ -391,6 +402,9 @@ absl::StatusOr<RunSetup> CoordinatorCore::State::SetUp(const v1::TestSpec& test,
   if (!target.ok()) return target.status();
   absl::StatusOr<std::vector<Candidate>> candidates = FindCandidates(test, *target, agents, runs);
   if (!candidates.ok()) return candidates.status();
+  for (const Candidate& candidate : *candidates) {
+    if (absl::Status idle = CheckNotTuned(candidate.name); !idle.ok()) return idle;
+  }
   absl::StatusOr<Plan> plan = PlanOrRefuse(test, target->endpoints, *candidates);
   if (!plan.ok()) return plan.status();
   RunSetup setup;

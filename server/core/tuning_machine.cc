@@ -12,9 +12,11 @@ namespace loadstar::server {
 namespace {
 
 constexpr std::string_view kPrefix = "tuning-";
+constexpr std::string_view kPhases[] = {"plan", "act", "undo"};
 
 // What a host has made of an order, for people.
-std::string Outcome(v1::TuneAction action, size_t changed, size_t obstacles) {
+std::string Outcome(v1::TuneAction action, size_t changed, size_t obstacles, bool any_step) {
+  if (!any_step) return action == v1::TUNE_ACTION_APPLY ? "the profile has no settings" : "nothing is applied";
   std::string text;
   switch (action) {
     case v1::TUNE_ACTION_PLAN:
@@ -42,6 +44,10 @@ std::string TuningOf(const std::string& command_id) {
   return command_id.starts_with(kPrefix) ? command_id.substr(0, command_id.find('/')) : "";
 }
 
+bool IsUndo(const v1::Command& command) {
+  return command.has_tune_host() && command.command_id().ends_with(absl::StrCat("/", std::string(kPhases[2])));
+}
+
 TuningMachine::TuningMachine(std::string id, const v1::TuneRequest& request, const std::vector<std::string>& agents,
                              CallId caller, const Turn& turn)
     : id_(absl::StrCat(std::string(kPrefix), id)), request_(request), caller_(caller), began_(turn.now) {
@@ -51,8 +57,12 @@ TuningMachine::TuningMachine(std::string id, const v1::TuneRequest& request, con
 }
 
 std::string TuningMachine::CommandId(const std::string& agent) const {
-  constexpr std::string_view kWords[] = {"plan", "act", "undo"};
-  return absl::StrCat(id_, "/", agent, "/", std::string(kWords[static_cast<size_t>(state_)]));
+  return absl::StrCat(id_, "/", agent, "/", std::string(kPhases[static_cast<size_t>(state_)]));
+}
+
+bool TuningMachine::Changes(const std::string& agent) const {
+  return !over_ && hosts_.count(agent) > 0 &&
+         (request_.action() == v1::TUNE_ACTION_APPLY || request_.action() == v1::TUNE_ACTION_ROLLBACK);
 }
 
 void TuningMachine::Begin(State state, const Turn& turn) {
@@ -97,6 +107,9 @@ void TuningMachine::OnStep(const std::string& agent, const v1::TuneReport& repor
   v1::TuneStep step = report.step();
   step.set_agent(agent);
   const bool changes = step.outcome() == v1::TUNE_OUTCOME_CHANGED;
+  const bool puts_back = (step.outcome() == v1::TUNE_OUTCOME_RESTORED || step.outcome() == v1::TUNE_OUTCOME_KEPT) &&
+                         step.before() != step.after();
+  host.any_step = true;
   if (state_ == State::kPlanning && changes && step.applied_before()) {
     step.set_obstacle(true);
     step.set_message(absl::StrCat("profile ", step.profile(),
@@ -109,9 +122,10 @@ void TuningMachine::OnStep(const std::string& agent, const v1::TuneReport& repor
   }
   if (state_ != State::kUndoing) {
     const std::pair name(step.profile(), step.key());
-    if (changes || step.outcome() == v1::TUNE_OUTCOME_RESTORED) host.changed.insert(name);
+    if (changes || puts_back) host.changed.insert(name);
     if (step.obstacle()) host.obstacles.insert(name);
   } else if (step.obstacle()) {
+    host.put_back = false;
     host.message = absl::StrCat(host.message, "; ", step.key(), " could not be put back: ", step.message());
   }
   if (state_ == State::kPlanning && !step.obstacle()) return;  // applying tells it
@@ -132,11 +146,14 @@ void TuningMachine::OnTick(const Turn& turn) {
   const bool late = turn.now - began_ >= turn.options.tune_timeout;
   for (auto& [agent, host] : hosts_) {
     if (!host.pending || (!late && !turn.GivenUp(agent))) continue;
-    turn.commands.Drop(
-        agent, [id = CommandId(agent)](const v1::Command& command) { return command.command_id() == id; },
-        turn.actions);
+    if (state_ != State::kUndoing) {
+      turn.commands.Drop(
+          agent, [id = CommandId(agent)](const v1::Command& command) { return command.command_id() == id; },
+          turn.actions);
+    }
     std::string why = late ? "it did not come to an end in time" : "the agent went out of reach";
-    if (state_ != State::kPlanning) {
+    if (state_ == State::kUndoing) absl::StrAppend(&why, "; it puts back what it changed when it is back");
+    if (state_ == State::kActing) {
       absl::StrAppend(&why, "; what it did is not known here: when it is back, see loadstar tune status --agent ",
                       agent);
     }
@@ -148,14 +165,14 @@ void TuningMachine::OnTick(const Turn& turn) {
 void TuningMachine::Finish(const std::string& agent, Host* host, const absl::Status& status, const Turn& turn) {
   host->pending = false;
   if (state_ == State::kUndoing) {
-    host->message = absl::StrCat(
-        host->message, "; ",
-        status.ok() ? "put back, because it is all or nothing" : absl::StrCat("not put back: ", status.message()));
+    host->put_back = host->put_back && status.ok();
+    if (host->put_back) absl::StrAppend(&host->message, "; put back, because it is all or nothing");
+    if (!status.ok()) absl::StrAppend(&host->message, "; not put back: ", status.message());
     return;
   }
   host->ok = status.ok() && (host->obstacles.empty() || request_.action() == v1::TUNE_ACTION_PLAN);
   host->message = status.ok() ? Outcome(state_ == State::kPlanning ? v1::TUNE_ACTION_PLAN : request_.action(),
-                                        host->changed.size(), host->obstacles.size())
+                                        host->changed.size(), host->obstacles.size(), host->any_step)
                               : std::string(status.message());
   if (state_ == State::kPlanning) return;
   v1::TuneResponse response;
@@ -190,20 +207,32 @@ void TuningMachine::End(const Turn& turn) {
   v1::TuneVerdict* verdict = response.mutable_verdict();
   verdict->set_ok(AllOk());
   std::vector<std::string> failed;
+  std::vector<std::string> left;  // undone, and not or not fully
+  size_t changed = 0;
   for (const auto& [agent, host] : hosts_) {
     v1::TuneHostResult* result = verdict->add_hosts();
     result->set_agent(agent);
     result->set_ok(host.ok && !undone_);
-    result->set_changed(state_ == State::kPlanning || undone_ ? 0 : static_cast<uint32_t>(host.changed.size()));
+    const bool stands = state_ != State::kPlanning && (!undone_ || !host.put_back);
+    result->set_changed(stands ? static_cast<uint32_t>(host.changed.size()) : 0);
     result->set_obstacles(static_cast<uint32_t>(host.obstacles.size()));
     result->set_message(host.message);
+    changed += host.changed.size();
     if (!host.ok) failed.push_back(agent);
+    if (undone_ && !host.put_back) left.push_back(agent);
   }
   std::string message = failed.empty() ? absl::StrCat(Counted(hosts_.size(), "host"), " as wanted")
                                        : absl::StrCat(failed.size(), " of ", Counted(hosts_.size(), "host"),
                                                       " not as wanted: ", absl::StrJoin(failed, ", "));
   if (state_ == State::kPlanning) absl::StrAppend(&message, "; nothing was changed anywhere");
-  if (undone_) absl::StrAppend(&message, "; what was changed was put back");
+  if (undone_ && left.empty()) absl::StrAppend(&message, "; what was changed was put back");
+  if (!left.empty()) {
+    absl::StrAppend(&message, "; what was changed was put back, but not, or not all of it, on ",
+                    absl::StrJoin(left, ", "));
+  }
+  if (request_.action() == v1::TUNE_ACTION_PLAN && failed.empty()) {
+    message = absl::StrCat(Counted(hosts_.size(), "host"), " planned: ", Counted(changed, "setting"), " to be changed");
+  }
   verdict->set_message(message);
   Tell(std::move(response), true, turn);
 }

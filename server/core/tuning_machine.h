@@ -13,7 +13,8 @@
 // leave: what was begun goes on.
 //
 // A tuning is not durable, other than what it does on the hosts, which have their journals: after a restart of the
-// coordinator nobody waits for it, and orders that are still outstanding are withdrawn.
+// coordinator nobody waits for it, and orders that are still outstanding are withdrawn. But those of UNDOING are not,
+// neither then nor when their agent is given up: it carries them out when it is back.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +41,8 @@ class TuningMachine {
   // As TuningOf has it.
   const std::string& id() const { return id_; }
   bool over() const { return over_; }
+  // Whether settings of the agent's host may change until it is over.
+  bool Changes(const std::string& agent) const;
   void OnCallerLeft(CallId caller);
   void OnStep(const std::string& agent, const v1::TuneReport& report, const Turn& turn);
   void OnResult(const std::string& agent, const v1::Command& command, const absl::Status& status, const Turn& turn);
@@ -51,6 +54,8 @@ class TuningMachine {
   struct Host {
     bool pending = false;
     bool ok = true;
+    bool put_back = true;  // kUndoing: as far as it is known
+    bool any_step = false;
     std::string message = {};
     // Sets, because an agent that ends in between begins anew. Profile and key of each:
     std::set<std::pair<std::string, std::string>> changed = {};
@@ -81,5 +86,7 @@ class TuningMachine {
 
 // The tuning that a command of that id is of; empty when it is of none.
 std::string TuningOf(const std::string& command_id);
+// Whether the command puts back what a tuning changed, and so is to be carried out whoever waits for it.
+bool IsUndo(const v1::Command& command);
 
 }  // namespace loadstar::server

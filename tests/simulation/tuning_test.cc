@@ -66,11 +66,11 @@ void Play(uint64_t seed, std::set<std::string>* seen) {
   if (verdict->ok()) {
     EXPECT_EQ(tuned, size_t{kAgents * kSettings});
     seen->insert("ok");
-  } else if (request.all_or_nothing() && known) {
-    EXPECT_EQ(tuned, 0u) << verdict->DebugString();
-    seen->insert(absl::StrContains(verdict->message(), "put back") ? "put back" : "nothing changed");
-  } else if (!known) {
-    seen->insert("not known");
+  } else if (request.all_or_nothing()) {
+    EXPECT_EQ(tuned, 0u) << "at the latest when the last agent is back\n" << verdict->DebugString();
+    seen->insert(!known                                              ? "not known"
+                 : absl::StrContains(verdict->message(), "put back") ? "put back"
+                                                                     : "nothing changed");
   } else {
     seen->insert("in part");
   }

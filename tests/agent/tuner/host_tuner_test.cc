@@ -188,6 +188,59 @@ TEST_F(HostTunerTest, LastsBeyondABootOnlyWhenAsked) {
   EXPECT_EQ(host_.values[kBacklog], "4096");
 }
 
+TEST_F(HostTunerTest, FilesOfAllProfilesHoldWhatTheKeysHold) {
+  v1::TuneHost small = Apply({Setting(kBacklog, {4096})});
+  small.set_persist(true);
+  (void)Do(small);
+  EXPECT_THAT(Do(small), ElementsAre("net.core.somaxconn FULFILLED", "persistence FULFILLED")) << "twice is once";
+  v1::TuneHost large = small;
+  large.mutable_profile()->set_name("a-larger");
+  large.mutable_profile()->mutable_sysctls(0)->set_values(0, 65'535);
+  EXPECT_THAT(Do(large), ElementsAre("net.core.somaxconn CHANGED", "persistence CHANGED"));
+  for (const char* profile : {"big", "a-larger"}) {
+    EXPECT_THAT(*os::ReadFile(File(profile)), HasSubstr("net.core.somaxconn = 65535\n"));
+  }
+  v1::TuneHost back = Order(v1::TUNE_ACTION_ROLLBACK);
+  back.set_profile_name("a-larger");
+  (void)Do(back);
+  EXPECT_THAT(*os::ReadFile(File("big")), HasSubstr("net.core.somaxconn = 4096\n"));
+}
+
+TEST_F(HostTunerTest, SaysThatThereIsNothingToVerify) {
+  v1::TuneHost verify = Order(v1::TUNE_ACTION_VERIFY);
+  EXPECT_THAT(Do(verify), ElementsAre("!profile MISSING"));
+  for (const v1::TuneAction action : {v1::TUNE_ACTION_VERIFY, v1::TUNE_ACTION_STATUS}) {
+    v1::TuneHost named = Order(action);
+    named.set_profile_name("big");
+    EXPECT_THAT(Do(named), ElementsAre("!profile MISSING"));
+  }
+}
+
+TEST_F(HostTunerTest, DoesNotWidenTheRangeWithoutTheReservation) {
+  const v1::SysctlSetting range = Setting(kRange, {1024, 65'535}, v1::SYSCTL_POLICY_COVERS);
+  host_.read_only.insert(kReserved);
+  EXPECT_THAT(Do(Apply({range})),
+              ElementsAre("!net.ipv4.ip_local_reserved_ports READ_ONLY", "!net.ipv4.ip_local_port_range NOT_TRIED"));
+  host_.read_only.clear();
+  allowed_.erase(kReserved);
+  Restart();
+  EXPECT_THAT(Do(Apply({range})),
+              ElementsAre("!net.ipv4.ip_local_reserved_ports FORBIDDEN", "!net.ipv4.ip_local_port_range NOT_TRIED"));
+  EXPECT_EQ(host_.values[kRange], "32768\t60999");
+}
+
+TEST_F(HostTunerTest, LeavesFilesOfTheHostToItsOwnAgent) {
+  v1::TuneHost order = Apply({Setting(kBacklog, {4096})});
+  order.set_persist(true);
+  (void)Do(order);
+  persistable_ = false;
+  host_.journal.clear();
+  Restart();
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_STATUS)), IsEmpty());
+  (void)Do(Order(v1::TUNE_ACTION_ROLLBACK));
+  EXPECT_TRUE(std::filesystem::exists(File("big")));
+}
+
 TEST_F(HostTunerTest, NamesAFileThatWinsAtBoot) {
   std::filesystem::create_directories(root_ + "/etc/sysctl.d");
   std::ofstream(root_ + "/etc/sysctl.d/99-site.conf") << "net.core.somaxconn=128\n";

@@ -265,6 +265,60 @@ TEST_F(TuningTest, AHostThatDoesNotComeToAnEndIsNamed) {
   EXPECT_THAT(verdict_->hosts(0).message(), HasSubstr("did not come to an end in time"));
 }
 
+TEST_F(TuningTest, AHostThatIsLostWhileItPutsBackDoesSoWhenItIsBack) {
+  Hello("a");
+  Hello("b");
+  Call(Request(v1::TUNE_ACTION_APPLY, true));
+  for (const char* agent : {"a", "b"}) {
+    Step(agent, "a.b", v1::TUNE_OUTCOME_CHANGED);
+    Done(agent);
+  }
+  Step("a", "a.b", v1::TUNE_OUTCOME_CHANGED);
+  silent_.insert("a");
+  Step("b", "a.b", v1::TUNE_OUTCOME_REFUSED, true);
+  Done("b");
+  Advance(absl::Seconds(35));
+  EXPECT_FALSE(verdict_.has_value()) << "what was changed is being put back";
+  EXPECT_EQ(Ordered("b"), v1::TUNE_ACTION_ROLLBACK);
+  Done("b");
+  Advance(absl::Seconds(1));
+  ASSERT_TRUE(verdict_.has_value());
+  EXPECT_THAT(verdict_->message(), HasSubstr("not, or not all of it, on a"));
+  EXPECT_EQ(verdict_->hosts(0).changed(), 0u) << "it was given up before it told";
+  EXPECT_THAT(verdict_->hosts(0).message(), HasSubstr("puts back what it changed when it is back"));
+  ASSERT_EQ(store_.Restore().commands.size(), 1U);
+  Restart();
+  agents_.clear();
+  orders_.clear();
+  Hello("a");
+  EXPECT_EQ(Ordered("a"), v1::TUNE_ACTION_ROLLBACK) << "also after a restart";
+}
+
+TEST_F(TuningTest, OneAtATimeIsTunedAndNoRunBeginsMeanwhile) {
+  Hello("a");
+  Hello("b");
+  v1::TuneRequest of_a = Request(v1::TUNE_ACTION_APPLY);
+  of_a.add_agents("a");
+  Call(of_a);
+  for (const v1::TuneAction action : {v1::TUNE_ACTION_APPLY, v1::TUNE_ACTION_ROLLBACK}) {
+    Call(Request(action));
+    EXPECT_EQ(status_.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status_.message()), HasSubstr("agent a is being tuned"));
+  }
+  v1::TuneRequest of_b = Request(v1::TUNE_ACTION_APPLY);
+  of_b.add_agents("b");
+  Call(of_b);
+  EXPECT_TRUE(status_.ok()) << status_;
+  ClientCalled::StartTest start;
+  start.test.set_name("smoke");
+  start.test.mutable_load()->add_connections()->mutable_duration()->set_seconds(10);
+  start.test.mutable_load()->mutable_connections(0)->set_to_connections(10);
+  start.endpoints = {"127.0.0.1:9100"};
+  start.test.mutable_target()->add_endpoints("127.0.0.1:9100");
+  Do(ClientCalled{++call_, std::move(start)});
+  EXPECT_THAT(std::string(status_.message()), HasSubstr("is being tuned"));
+}
+
 TEST_F(TuningTest, AfterARestartNobodyIsTunedThatNobodyWaitsFor) {
   Hello("a");
   Call(Request(v1::TUNE_ACTION_APPLY));
