@@ -86,7 +86,8 @@ build() {
   fi
   : >"$log"
   [ -x "$program" ] || echo "building loadstar-colima (minutes, the first time); output goes to $log" >&2
-  (cd "$root" && timeout --foreground --kill-after=10 300 cmake --preset release &&
+  # Once it is configured, ninja knows itself when it has to be again.
+  (cd "$root" && { [ -f build/release/build.ninja ] || timeout --foreground --kill-after=10 300 cmake --preset release; } &&
     timeout --foreground --kill-after=10 3600 ninja -C build/release loadstar-colima) >>"$log" 2>&1 </dev/null ||
     fail 'the build failed' 'mend what the log says, then run this again: it goes on where it stopped'
   rm -f "$log"

@@ -3,7 +3,6 @@
 // shown without the prefix "colima-" that Lima's instance has; flags that exist on macOS only are errors elsewhere.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -24,7 +23,11 @@ struct ProgramVersion {
   uint32_t minor = 0;
   uint32_t patch = 0;
 
-  auto operator<=>(const ProgramVersion&) const = default;
+  bool operator==(const ProgramVersion&) const = default;
+  bool operator<(const ProgramVersion& other) const {
+    if (major != other.major) return major < other.major;
+    return minor != other.minor ? minor < other.minor : patch < other.patch;
+  }
 };
 std::string ToString(const ProgramVersion& version);
 
