@@ -205,10 +205,15 @@ void HostTuner::SetDescriptors(const v1::TuneHost& order, const std::vector<Tune
   }
   uint64_t nr_open = 0;
   if (!absl::SimpleAtoi(most, &nr_open)) nr_open = std::numeric_limits<uint64_t>::max();
+  std::set<std::string> applied;
+  for (const char* key : {Descriptors::kDockerKey, Descriptors::kContainerdUnitKey, Descriptors::kDockerUnitKey}) {
+    if (descriptors_.IsApplied(profile.name(), key)) applied.insert(key);
+  }
   const bool plans = order.action() == v1::TUNE_ACTION_PLAN;
   for (v1::TuneStep& step :
        plans ? descriptors_.Plan(profile.name(), profile.descriptors(), nr_open)
              : descriptors_.Apply(profile.name(), profile.descriptors(), nr_open, order.allow_restart())) {
+    step.set_applied_before(applied.count(step.key()) > 0);
     tell(std::move(step));
   }
 }

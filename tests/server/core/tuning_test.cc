@@ -284,7 +284,7 @@ TEST_F(TuningTest, AHostThatIsLostWhileItPutsBackDoesSoWhenItIsBack) {
   Advance(absl::Seconds(1));
   ASSERT_TRUE(verdict_.has_value());
   EXPECT_THAT(verdict_->message(), HasSubstr("not, or not all of it, on a"));
-  EXPECT_EQ(verdict_->hosts(0).changed(), 0u) << "it was given up before it told";
+  EXPECT_EQ(verdict_->hosts(0).changed(), 1u) << "as it told before it was lost";
   EXPECT_THAT(verdict_->hosts(0).message(), HasSubstr("puts back what it changed when it is back"));
   ASSERT_EQ(store_.Restore().commands.size(), 1U);
   Restart();
