@@ -252,7 +252,11 @@ void HostTuner::KeepForNextBoot(const std::string& profile, const std::vector<Tu
 }
 
 void HostTuner::TellRivals(const std::string& profile, const std::vector<TuneStep>& steps, const Tell& tell) {
+  // Files of profiles that are applied are kept in agreement: see RewriteFiles.
+  std::set<std::string> own;
+  for (const std::string& applied : Applied()) own.insert(PersistentPath(applied));
   for (const Rival& rival : FindRivals(options_.root, profile, ValuesOf(steps))) {
+    if (own.count(rival.file) > 0) continue;
     v1::TuneStep step =
         OtherStep(profile, rival.key, v1::TUNE_OUTCOME_FOREIGN,
                   absl::StrCat("at the next boot ", rival.file, ":", rival.line, " sets it to \"", rival.value,
