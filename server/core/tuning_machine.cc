@@ -48,8 +48,8 @@ bool IsUndo(const v1::Command& command) {
   return command.has_tune_host() && command.command_id().ends_with(absl::StrCat("/", std::string(kPhases[2])));
 }
 
-TuningMachine::TuningMachine(std::string id, const v1::TuneRequest& request, const std::vector<std::string>& agents,
-                             CallId caller, const Turn& turn)
+TuningMachine::TuningMachine(const std::string& id, const v1::TuneRequest& request,
+                             const std::vector<std::string>& agents, CallId caller, const Turn& turn)
     : id_(absl::StrCat(std::string(kPrefix), id)), request_(request), caller_(caller), began_(turn.now) {
   for (const std::string& agent : agents) hosts_[agent] = {};
   const bool plans_first = request.action() == v1::TUNE_ACTION_APPLY && request.all_or_nothing();

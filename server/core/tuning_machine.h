@@ -35,8 +35,8 @@ namespace loadstar::server {
 class TuningMachine {
  public:
   // `agents` are connected. `id` (no "/" in it) is unique for ever.
-  TuningMachine(std::string id, const v1::TuneRequest& request, const std::vector<std::string>& agents, CallId caller,
-                const Turn& turn);
+  TuningMachine(const std::string& id, const v1::TuneRequest& request, const std::vector<std::string>& agents,
+                CallId caller, const Turn& turn);
 
   // As TuningOf has it.
   const std::string& id() const { return id_; }
