@@ -433,7 +433,7 @@ absl::Status Descriptors::Record(const std::string& path, const std::optional<Tu
   } else {
     files.erase(path);
   }
-  const absl::Status recorded = files.empty()
+  absl::Status recorded = files.empty()
                                     ? files_.Remove(options_.record)
                                     : files_.Write(options_.record, {.text = ToText(files), .access = {.mode = 0600}});
   if (recorded.ok()) known_ = std::move(files);
