@@ -434,8 +434,8 @@ absl::Status Descriptors::Record(const std::string& path, const std::optional<Tu
     files.erase(path);
   }
   absl::Status recorded = files.empty()
-                                    ? files_.Remove(options_.record)
-                                    : files_.Write(options_.record, {.text = ToText(files), .access = {.mode = 0600}});
+                              ? files_.Remove(options_.record)
+                              : files_.Write(options_.record, {.text = ToText(files), .access = {.mode = 0600}});
   if (recorded.ok()) known_ = std::move(files);
   return recorded;
 }
