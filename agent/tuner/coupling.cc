@@ -1,22 +1,16 @@
 #include "agent/tuner/coupling.h"
 
 #include <algorithm>
-#include <string_view>
+#include <string>
 
 namespace loadstar::agent {
-namespace {
-
-constexpr std::string_view kRange = "net.ipv4.ip_local_port_range";
-constexpr std::string_view kReserved = "net.ipv4.ip_local_reserved_ports";
-
-}  // namespace
 
 v1::TuningProfile WithCouplings(const v1::TuningProfile& profile, const std::vector<uint16_t>& listening) {
   const auto range = std::find_if(profile.sysctls().begin(), profile.sysctls().end(),
-                                  [](const v1::SysctlSetting& setting) { return setting.key() == kRange; });
+                                  [](const v1::SysctlSetting& setting) { return setting.key() == kPortRange; });
   if (range == profile.sysctls().end() || range->values_size() != 2) return profile;
   v1::SysctlSetting reserved;
-  reserved.set_key(std::string(kReserved));
+  reserved.set_key(std::string(kReservedPorts));
   reserved.set_policy(v1::SYSCTL_POLICY_INCLUDES);
   reserved.set_scope(v1::SYSCTL_SCOPE_NETWORK_NAMESPACE);
   reserved.set_effect("Ports that connections are not given, because somebody listens on them.");
@@ -30,11 +24,11 @@ v1::TuningProfile WithCouplings(const v1::TuningProfile& profile, const std::vec
   v1::TuningProfile coupled;
   coupled.set_name(profile.name());
   for (const v1::SysctlSetting& setting : profile.sysctls()) {
-    if (setting.key() == kReserved) reserved.mutable_values()->MergeFrom(setting.values());
+    if (setting.key() == kReservedPorts) reserved.mutable_values()->MergeFrom(setting.values());
   }
   for (const v1::SysctlSetting& setting : profile.sysctls()) {
-    if (setting.key() == kRange) *coupled.add_sysctls() = reserved;
-    if (setting.key() != kReserved) *coupled.add_sysctls() = setting;
+    if (setting.key() == kPortRange) *coupled.add_sysctls() = reserved;
+    if (setting.key() != kReservedPorts) *coupled.add_sysctls() = setting;
   }
   return coupled;
 }

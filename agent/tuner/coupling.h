@@ -1,11 +1,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "loadstar/v1/tuning.pb.h"
 
 namespace loadstar::agent {
+
+// The ports of outgoing connections, and those of them that these are not given.
+inline constexpr std::string_view kPortRange = "net.ipv4.ip_local_port_range";
+inline constexpr std::string_view kReservedPorts = "net.ipv4.ip_local_reserved_ports";
 
 // The profile with what its settings make necessary besides. A wider range of ports for connections takes in those that
 // somebody listens on, and a node that is started again would find its port taken: of `listening`, those in the wanted

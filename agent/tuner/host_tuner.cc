@@ -125,7 +125,8 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
   if (asked.sysctls_size() > kMaxSettings) {
     return absl::InvalidArgumentError(absl::StrCat("a profile has at most ", kMaxSettings, " settings"));
   }
-  v1::TuningProfile profile = WithCouplings(asked, options_.listening());
+  const v1::TuningProfile coupled = WithCouplings(asked, options_.listening());
+  v1::TuningProfile profile = coupled;
   std::vector<v1::TuneStep> forbidden;
   auto* wanted = profile.mutable_sysctls();
   for (auto setting = wanted->begin(); setting != wanted->end();) {
@@ -138,7 +139,7 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
         absl::StrCat("this agent may not set it; start it with --allow-tuning ", setting->key(), " to allow it")));
     setting = wanted->erase(setting);
   }
-  if (v1::TuneStep step; !MayWiden(asked, &profile, &step)) forbidden.push_back(std::move(step));
+  if (v1::TuneStep step; !MayWiden(coupled, &profile, &step)) forbidden.push_back(std::move(step));
   const bool plans = order.action() == v1::TUNE_ACTION_PLAN;
   const std::vector<TuneStep> steps = plans ? tuner_.Plan(profile) : tuner_.Apply(profile);
   for (const TuneStep& step : steps) {
@@ -160,28 +161,25 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
 
 // A wider range of ports takes in those that somebody listens on: without their reservation it is not made. False when
 // it was taken out of the profile; then *step says why.
-bool HostTuner::MayWiden(const v1::TuningProfile& asked, v1::TuningProfile* profile, v1::TuneStep* step) {
-  constexpr std::string_view kRange = "net.ipv4.ip_local_port_range";
-  constexpr std::string_view kReserved = "net.ipv4.ip_local_reserved_ports";
-  const v1::TuningProfile coupled = WithCouplings(asked, options_.listening());
+bool HostTuner::MayWiden(const v1::TuningProfile& coupled, v1::TuningProfile* profile, v1::TuneStep* step) {
   v1::TuningProfile reservation;
-  reservation.set_name(asked.name());
+  reservation.set_name(coupled.name());
   for (const v1::SysctlSetting& setting : coupled.sysctls()) {
-    if (setting.key() == kReserved) *reservation.add_sysctls() = setting;
+    if (setting.key() == kReservedPorts) *reservation.add_sysctls() = setting;
   }
   auto* wanted = profile->mutable_sysctls();
   const auto range = std::find_if(wanted->begin(), wanted->end(),
-                                  [&](const v1::SysctlSetting& setting) { return setting.key() == kRange; });
+                                  [&](const v1::SysctlSetting& setting) { return setting.key() == kPortRange; });
   if (range == wanted->end() || reservation.sysctls().empty()) return true;
   std::string why = "may not be set by this agent";
-  if (options_.allowed.count(std::string(kReserved)) > 0) {
+  if (options_.allowed.count(std::string(kReservedPorts)) > 0) {
     const TuneStep planned = tuner_.Plan(reservation).front();
     if (planned.outcome == Outcome::kChanged || planned.outcome == Outcome::kFulfilled) return true;
     why = absl::StrCat("cannot be had: ", std::string(ToWord(planned.outcome)), " ", planned.why);
   }
-  *step = OtherStep(asked.name(), std::string(kRange), v1::TUNE_OUTCOME_NOT_TRIED,
+  *step = OtherStep(coupled.name(), std::string(kPortRange), v1::TUNE_OUTCOME_NOT_TRIED,
                     absl::StrCat("connections would take ports that somebody listens on, because ",
-                                 std::string(kReserved), " ", why));
+                                 std::string(kReservedPorts), " ", why));
   wanted->erase(range);
   return false;
 }

@@ -73,7 +73,7 @@ class HostTuner {
   std::set<std::string> Persisted() const;
   PersistentValues Held(const std::string& profile) const;
   void RewriteFiles();
-  bool MayWiden(const v1::TuningProfile& asked, v1::TuningProfile* profile, v1::TuneStep* step);
+  bool MayWiden(const v1::TuningProfile& coupled, v1::TuningProfile* profile, v1::TuneStep* step);
 
   const Options options_;
   SysctlTree& tree_;

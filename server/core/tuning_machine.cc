@@ -176,13 +176,18 @@ void TuningMachine::Finish(const std::string& agent, Host* host, const absl::Sta
                               : std::string(status.message());
   if (state_ == State::kPlanning) return;
   v1::TuneResponse response;
-  v1::TuneHostResult* result = response.mutable_host();
-  result->set_agent(agent);
-  result->set_ok(host->ok);
-  result->set_changed(static_cast<uint32_t>(host->changed.size()));
-  result->set_obstacles(static_cast<uint32_t>(host->obstacles.size()));
-  result->set_message(host->message);
+  *response.mutable_host() = ResultOf(agent, *host);
   Tell(std::move(response), false, turn);
+}
+
+v1::TuneHostResult TuningMachine::ResultOf(const std::string& agent, const Host& host) {
+  v1::TuneHostResult result;
+  result.set_agent(agent);
+  result.set_ok(host.ok);
+  result.set_changed(static_cast<uint32_t>(host.changed.size()));
+  result.set_obstacles(static_cast<uint32_t>(host.obstacles.size()));
+  result.set_message(host.message);
+  return result;
 }
 
 bool TuningMachine::AllOk() const {
@@ -211,12 +216,10 @@ void TuningMachine::End(const Turn& turn) {
   size_t changed = 0;
   for (const auto& [agent, host] : hosts_) {
     v1::TuneHostResult* result = verdict->add_hosts();
-    result->set_agent(agent);
+    *result = ResultOf(agent, host);
     result->set_ok(host.ok && !undone_);
     const bool stands = state_ != State::kPlanning && (!undone_ || !host.put_back);
-    result->set_changed(stands ? static_cast<uint32_t>(host.changed.size()) : 0);
-    result->set_obstacles(static_cast<uint32_t>(host.obstacles.size()));
-    result->set_message(host.message);
+    if (!stands) result->set_changed(0);
     changed += host.changed.size();
     if (!host.ok) failed.push_back(agent);
     if (undone_ && !host.put_back) left.push_back(agent);

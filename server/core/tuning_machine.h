@@ -71,6 +71,7 @@ class TuningMachine {
   void Advance(const Turn& turn);
   void End(const Turn& turn);
   bool AllOk() const;
+  static v1::TuneHostResult ResultOf(const std::string& agent, const Host& host);
   void Tell(v1::TuneResponse response, bool last, const Turn& turn) const;
   std::string CommandId(const std::string& agent) const;
 
