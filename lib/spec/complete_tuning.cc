@@ -1,11 +1,14 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "lib/spec/complete.h"
+#include "lib/spec/kernel_version.h"
+#include "lib/spec/kinds.h"
 #include "lib/spec/name.h"
 #include "lib/spec/spec.h"
 #include "lib/spec/sysctl_key.h"
@@ -41,19 +44,6 @@ std::vector<v1::SysctlPolicy> PoliciesOf(SysctlKind kind) {
       break;
   }
   return {v1::SYSCTL_POLICY_AT_LEAST, v1::SYSCTL_POLICY_EXACTLY};
-}
-
-std::string_view WordOf(v1::SysctlPolicy policy) {
-  switch (policy) {
-    case v1::SYSCTL_POLICY_EXACTLY:
-      return "exactly";
-    case v1::SYSCTL_POLICY_COVERS:
-      return "covers";
-    case v1::SYSCTL_POLICY_INCLUDES:
-      return "includes";
-    default:
-      return "at-least";
-  }
 }
 
 std::string_view MeaningOf(SysctlKind kind) {
@@ -129,6 +119,32 @@ void CheckValues(const v1::SysctlSetting& setting, const std::string& field, Rep
   }
 }
 
+void CheckCondition(const v1::TuneCondition& condition, const std::string& field, Report* report) {
+  constexpr char kHow[] = "Write it such as 5.7 or 6.1.10";
+  const auto read = [&](const char* name, const std::string& text) -> std::optional<KernelVersion> {
+    if (text.empty()) return std::nullopt;
+    const std::optional<KernelVersion> version = ReadKernelVersion(text);
+    if (!version.has_value()) report->Add(Join(field, name), Cat(Quoted(text), " is no kernel's version"), kHow);
+    return version;
+  };
+  const std::optional<KernelVersion> from = read("kernelFrom", condition.kernel_from());
+  const std::optional<KernelVersion> before = read("kernelBefore", condition.kernel_before());
+  if (from.has_value() && before.has_value() && *from >= *before) {
+    report->Add(Join(field, "kernelBefore"),
+                Cat("no kernel is ", condition.kernel_from(), " or newer and older than ", condition.kernel_before()),
+                "Raise kernelBefore or leave one of them out");
+  }
+  if (condition.cgroup() > 2) {
+    report->Add(Join(field, "cgroup"), Cat("there is no version ", condition.cgroup(), " of control groups"),
+                "Write cgroup: 1 or cgroup: 2");
+  }
+  const bool says_nothing =
+      condition.kernel_from().empty() && condition.kernel_before().empty() && condition.cgroup() == 0;
+  if (says_nothing && !report->Spoilt(field)) {
+    report->Add(field, "the condition says nothing", "Leave when out, or write it such as when: {kernelFrom: 5.7}");
+  }
+}
+
 void CompleteSysctl(v1::SysctlSetting* setting, const std::string& field, std::map<std::string, std::string>* seen,
                     Report* report) {
   const std::string key = Join(field, "key");
@@ -146,8 +162,9 @@ void CompleteSysctl(v1::SysctlSetting* setting, const std::string& field, std::m
   if (setting->scope() == v1::SYSCTL_SCOPE_UNSPECIFIED && !report->Spoilt(scope)) {
     report->Add(scope, "it is not said what a change reaches", "Write scope: host or scope: network-namespace");
   } else if (!v1::SysctlScope_IsValid(setting->scope())) {
-    report->Add(scope, "unknown scope", "Use host or network-namespace");
+    report->Add(scope, "unknown scope", "Use host, network-namespace, virtual-machine or container");
   }
+  if (setting->has_when()) CheckCondition(setting->when(), Join(field, "when"), report);
   if (!setting->module().empty() && !IsModuleName(setting->module())) {
     report->Add(Join(field, "module"), Cat(Quoted(setting->module()), " is no module's name"),
                 "Write it as lsmod shows it, such as nf_conntrack");
@@ -205,6 +222,16 @@ void CompleteVirtualMachine(const v1::VirtualMachine& machine, Report* report) {
 void CompleteTuningProfile(v1::TuningProfile* profile, Report* report) {
   CheckName("name", profile->name(), "my-profile", report);
   if (profile->has_descriptors()) CompleteDescriptors(profile->mutable_descriptors(), report);
+  if (profile->has_when()) CheckCondition(profile->when(), "when", report);
+  const auto& settings = profile->sysctls();
+  const bool conditional = profile->has_when() || std::any_of(settings.begin(), settings.end(),
+                                                              [](const auto& setting) { return setting.has_when(); });
+  if (conditional && profile->has_virtual_machine()) {
+    report->Add("virtualMachine",
+                "a profile for a virtual machine can have no conditions (when): the kernel that it "
+                "will have is known only when it runs",
+                "Leave them out");
+  }
   if (profile->has_virtual_machine()) CompleteVirtualMachine(profile->virtual_machine(), report);
   if (profile->sysctls().empty() && !report->Spoilt("sysctls")) {
     return report->Add("sysctls", "the profile has no settings",

@@ -19,6 +19,13 @@ constexpr std::array kProfileKeys = {
             "how many files, sockets among them, one process may have open"},
     KeyInfo{"virtualMachine", "a mapping such as {cpus: 12, memory: 16GiB, disk: 100GiB}", "",
             "the Colima virtual machine that the settings are made in"},
+    KeyInfo{"when", "a mapping such as {kernelFrom: 5.7, cgroup: 2}", "every host",
+            "the hosts that the profile is meant for"},
+};
+constexpr std::array kConditionKeys = {
+    KeyInfo{"kernelFrom", "a kernel's version such as 5.7", "any", "its kernel is this one or newer"},
+    KeyInfo{"kernelBefore", "a kernel's version such as 6.10", "any", "its kernel is older than this one"},
+    KeyInfo{"cgroup", "1 or 2", "any", "the version of its control groups"},
 };
 constexpr std::array kDescriptorsKeys = {
     KeyInfo{"soft", "a number such as 262144", "", "what a process begins with"},
@@ -37,8 +44,11 @@ constexpr std::array kSysctlKeys = {
     KeyInfo{"policy", "at-least, exactly, covers or includes",
             "what suits the key: at-least, covers for a range, includes for ports, exactly for a choice",
             "what the value means beside the one that is there"},
-    KeyInfo{"scope", "host or network-namespace", "", "what a change of it reaches"},
+    KeyInfo{"scope", "host, network-namespace, virtual-machine or container", "",
+            "what a change of it reaches; the last two: where alone it is made"},
     KeyInfo{"module", "a module's name such as nf_conntrack", "the kernel itself", "what brings the setting"},
+    KeyInfo{"when", "a mapping such as {kernelFrom: 5.7, cgroup: 2}", "every host",
+            "the hosts that the setting is meant for"},
     KeyInfo{"effect", "a sentence", "", "what the setting does"},
     KeyInfo{"source", "a place such as Documentation/networking/ip-sysctl.rst", "",
             "where the kernel's documentation says so"},
@@ -53,6 +63,8 @@ constexpr std::array kPolicies = {
 constexpr std::array kScopes = {
     Choice{"host", v1::SYSCTL_SCOPE_HOST},
     Choice{"network-namespace", v1::SYSCTL_SCOPE_NETWORK_NAMESPACE},
+    Choice{"virtual-machine", v1::SYSCTL_SCOPE_VIRTUAL_MACHINE},
+    Choice{"container", v1::SYSCTL_SCOPE_CONTAINER},
 };
 
 // As people write counts and sizes.
@@ -102,6 +114,18 @@ MaybeFlaw ReadValues(SysctlKind kind, std::string_view text, google::protobuf::R
   }
 }
 
+void ReadCondition(const Node& node, const std::string& path, Report* report, v1::TuneCondition* condition) {
+  const Reader reader(node, path, "a mapping such as {kernelFrom: 5.7, cgroup: 2}", kConditionKeys, report);
+  reader.Text("kernelFrom", condition->mutable_kernel_from());
+  reader.Text("kernelBefore", condition->mutable_kernel_before());
+  uint32_t cgroup = 0;
+  if (!reader.Count("cgroup", &cgroup)) return;
+  // 0 would be taken for any.
+  if (cgroup == 0)
+    reader.Wrong("cgroup", *reader.Find("cgroup"), {"there is no version 0 of control groups", "Write cgroup: 2"});
+  condition->set_cgroup(cgroup);
+}
+
 void ReadSysctl(const Node& node, const std::string& path, Report* report, v1::SysctlSetting* setting) {
   const Reader reader(node, path, "a setting such as {key: net.core.somaxconn, value: 4096}", kSysctlKeys, report);
   reader.Text("key", setting->mutable_key());
@@ -119,6 +143,9 @@ void ReadSysctl(const Node& node, const std::string& path, Report* report, v1::S
   reader.Text("module", setting->mutable_module());
   reader.Text("effect", setting->mutable_effect());
   reader.Text("source", setting->mutable_source());
+  if (const Node* when = reader.Find("when"); when != nullptr) {
+    ReadCondition(*when, reader.PathOf("when"), report, setting->mutable_when());
+  }
 }
 
 void ReadDescriptors(const Node& node, Report* report, v1::DescriptorLimits* limits) {
@@ -126,9 +153,11 @@ void ReadDescriptors(const Node& node, Report* report, v1::DescriptorLimits* lim
   uint64_t number = 0;
   if (reader.Count("soft", &number)) limits->set_soft(number);
   // Left out it is that of soft; 0 would be taken for left out.
-  if (const Node* hard = reader.Find("hard"); reader.Count("hard", &number)) {
-    if (number == 0)
-      reader.Wrong("hard", *hard, {"a process has to be allowed at least one file", "Write hard: 262144"});
+  if (reader.Count("hard", &number)) {
+    if (number == 0) {
+      reader.Wrong("hard", *reader.Find("hard"),
+                   {"a process has to be allowed at least one file", "Write hard: 262144"});
+    }
     limits->set_hard(number);
   }
 }
@@ -145,6 +174,13 @@ void ReadVirtualMachine(const Node& node, Report* report, v1::VirtualMachine* ma
 
 }  // namespace
 
+std::string_view WordOf(v1::SysctlPolicy policy) {
+  for (const Choice& known : kPolicies) {
+    if (known.value == policy) return known.word;
+  }
+  return "";
+}
+
 void ReadTuningProfile(const Node& root, Report* report, v1::TuningProfile* profile) {
   const Reader reader(root, "", "a mapping of a document", kProfileKeys, report);
   reader.Text("name", profile->mutable_name());
@@ -153,6 +189,9 @@ void ReadTuningProfile(const Node& root, Report* report, v1::TuningProfile* prof
   }
   if (const Node* machine = reader.Find("virtualMachine"); machine != nullptr) {
     ReadVirtualMachine(*machine, report, profile->mutable_virtual_machine());
+  }
+  if (const Node* when = reader.Find("when"); when != nullptr) {
+    ReadCondition(*when, "when", report, profile->mutable_when());
   }
   const Node* sysctls = reader.Find("sysctls");
   if (sysctls == nullptr) return;

@@ -53,4 +53,11 @@ constexpr SysctlKind SysctlKindOf(std::string_view key) {
   return SysctlKind::kSize;
 }
 
+// The module that is known to bring the key; empty: none is.
+constexpr std::string_view ModuleOf(std::string_view key) {
+  if (key.starts_with("net.netfilter.nf_conntrack_")) return "nf_conntrack";
+  if (key.starts_with("net.bridge.bridge-nf-")) return "br_netfilter";
+  return "";
+}
+
 }  // namespace loadstar::spec

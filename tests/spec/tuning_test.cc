@@ -176,6 +176,46 @@ TEST(TuningProfileTest, BadDescriptorsAndMachinesAreToldWithPlaceAndRemedy) {
   EXPECT_TRUE(least.problems.empty()) << ToString(least.problems);
 }
 
+TEST(TuningProfileTest, ConditionsSayWhichHostsAreMeant) {
+  const Parsed parsed = WithLines("when: {kernelFrom: 5.10, kernelBefore: 6.1.3, cgroup: 2}\n");
+  ASSERT_TRUE(parsed.problems.empty()) << ToString(parsed.problems);
+  EXPECT_EQ(parsed.tuning_profile.when().kernel_from(), "5.10");
+  EXPECT_EQ(parsed.tuning_profile.when().kernel_before(), "6.1.3");
+  EXPECT_EQ(parsed.tuning_profile.when().cgroup(), 2U);
+  const Parsed setting = WithSetting("key: a.b, value: 5, scope: container, when: {cgroup: 1}, effect: e, source: s");
+  ASSERT_TRUE(setting.problems.empty()) << ToString(setting.problems);
+  EXPECT_EQ(setting.tuning_profile.sysctls(0).scope(), v1::SYSCTL_SCOPE_CONTAINER);
+  EXPECT_EQ(setting.tuning_profile.sysctls(0).when().cgroup(), 1U);
+  EXPECT_FALSE(WithLines("").tuning_profile.has_when());
+}
+
+TEST(TuningProfileTest, BadConditionsAreToldWithPlaceAndRemedy) {
+  const struct {
+    const char* lines;
+    const char* problem;
+  } cases[] = {
+      {"when: {kernelFrom: six}\n",
+       "tuning.yaml:6:20: when.kernelFrom: \"six\" is no kernel's version. Write it such as 5.7 or 6.1.10"},
+      {"when: {kernelBefore: 6}\n", "when.kernelBefore: \"6\" is no kernel's version"},
+      {"when: {kernelFrom: 6.1, kernelBefore: 5.10}\n",
+       "when.kernelBefore: no kernel is 6.1 or newer and older than 5.10. Raise kernelBefore or leave one of them out"},
+      {"when: {kernelFrom: 6.1, kernelBefore: 6.1.0}\n", "no kernel is 6.1 or newer and older than 6.1.0"},
+      {"when: {cgroup: 3}\n", "when.cgroup: there is no version 3 of control groups. Write cgroup: 1 or cgroup: 2"},
+      {"when: {cgroup: 0}\n", "when.cgroup: there is no version 0 of control groups"},
+      {"when: {cgroup: }\n", "when.cgroup: the key has no value"},
+      {"when: {}\n", "when: the condition says nothing"},
+      {"when: {cgroup: 2}\nvirtualMachine: {cpus: 1, memory: 1GiB, disk: 10GiB}\n",
+       "virtualMachine: a profile for a virtual machine can have no conditions (when)"},
+      {"when: {kernel: 6.1}\n", "unknown key \"kernel\""},
+      {"when: 6.1\n", "when: found \"6.1\" where a mapping such as {kernelFrom: 5.7, cgroup: 2}"},
+  };
+  for (const auto& one : cases) {
+    const Parsed parsed = WithLines(one.lines);
+    EXPECT_EQ(parsed.problems.size(), 1U) << one.lines << "\n" << ToString(parsed.problems);
+    EXPECT_THAT(ToString(parsed.problems), HasSubstr(one.problem)) << one.lines;
+  }
+}
+
 TEST(TuningProfileTest, AProfileWithoutSettingsIsNone) {
   v1::Document document;
   document.set_yaml("apiVersion: loadstar/v1\nkind: TuningProfile\nname: mine\n");
