@@ -74,6 +74,8 @@ bool AddressRange::Contains(const std::string& host) const {
 std::vector<std::string> DefaultTunable() {
   return {
       HostTuner::kDescriptorsAllowed,
+      HostTuner::kModulesAllowed,
+      HostTuner::kVirtualMachineAllowed,
       "fs.file-max",
       "fs.nr_open",
       "net.core.netdev_max_backlog",

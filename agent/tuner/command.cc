@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "lib/os/clock.h"
 #include "lib/os/fd.h"
@@ -85,6 +86,15 @@ absl::StatusOr<CommandResult> Run(const std::vector<std::string>& command, std::
 }
 
 }  // namespace
+
+std::string OneLine(const std::string& output) {
+  std::string line(absl::StripAsciiWhitespace(output));
+  for (char& c : line) {
+    if (!absl::ascii_isprint(static_cast<unsigned char>(c)))
+      c = absl::ascii_isspace(static_cast<unsigned char>(c)) ? ' ' : '?';
+  }
+  return line.size() > 500 ? line.substr(0, 500) + "..." : line;
+}
 
 CommandRunner MakeCommandRunner(std::chrono::seconds limit) {
   return [limit](const std::vector<std::string>& command) { return Run(command, limit); };

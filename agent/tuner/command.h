@@ -19,6 +19,9 @@ struct CommandResult {
 // took too long and was killed, with its children.
 using CommandRunner = std::function<absl::StatusOr<CommandResult>(const std::vector<std::string>& command)>;
 
+// A program's output as part of a sentence: printable, at most 500 characters.
+std::string OneLine(const std::string& output);
+
 // Looks a program that is no path up where a host's administration is (sbin and bin below /usr, /usr/local and /).
 CommandRunner MakeCommandRunner(std::chrono::seconds limit);
 

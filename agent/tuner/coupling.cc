@@ -1,7 +1,13 @@
 #include "agent/tuner/coupling.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <optional>
 #include <string>
+
+#include "absl/strings/str_cat.h"
+#include "lib/os/proc.h"
 
 namespace loadstar::agent {
 
@@ -31,6 +37,36 @@ v1::TuningProfile WithCouplings(const v1::TuningProfile& profile, const std::vec
     if (setting.key() != kReservedPorts) *coupled.add_sysctls() = setting;
   }
   return coupled;
+}
+
+std::string CouplingRemark(std::string_view key, const std::string& value,
+                           const std::function<std::string(const std::string& key)>& value_of) {
+  const auto last_of = [](const std::string& text) -> uint64_t {
+    const std::optional<std::vector<uint64_t>> numbers = os::ParseNumbers(text);
+    return numbers.has_value() && !numbers->empty() ? numbers->back() : 0;
+  };
+  const uint64_t wanted = last_of(value);
+  if (key == "net.ipv4.tcp_max_syn_backlog") {
+    // inet_csk_reqsk_queue_is_full() compares with the listener's own backlog, which somaxconn caps.
+    const uint64_t queue = last_of(value_of("net.core.somaxconn"));
+    if (queue == 0 || wanted <= queue) return "";
+    return absl::StrCat("a listener has no more connections half open than net.core.somaxconn lets it queue, ", queue);
+  }
+  if (key == "net.netfilter.nf_conntrack_max") {
+    constexpr uint64_t kLongList = 8;
+    const uint64_t buckets = last_of(value_of("net.netfilter.nf_conntrack_buckets"));
+    if (buckets == 0 || wanted * 2 / buckets < kLongList) return "";
+    // Each connection is in the table once for each direction.
+    return absl::StrCat("with its ", buckets, " buckets a full table has lists of ", wanted * 2 / buckets,
+                        "; a larger net.netfilter.nf_conntrack_buckets makes them shorter");
+  }
+  if (key == "net.ipv4.tcp_rmem" || key == "net.ipv4.tcp_wmem") {
+    const uint64_t pages = last_of(value_of("net.ipv4.tcp_mem"));
+    const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+    if (pages == 0 || wanted <= pages * page) return "";
+    return absl::StrCat("one connection could have more than all together may (net.ipv4.tcp_mem, ", pages, " pages)");
+  }
+  return "";
 }
 
 }  // namespace loadstar::agent

@@ -26,4 +26,10 @@ inline os::DescriptorLimit Most(const os::DescriptorLimit& one, const os::Descri
   return {.soft = std::max(one.soft, other.soft), .hard = std::max(one.hard, other.hard)};
 }
 
+// As Most, where it may not be known what soft limit there is (0): it is no more than the hard one, so that is not
+// less.
+inline os::DescriptorLimit SurelyMost(const os::DescriptorLimit& has, const os::DescriptorLimit& wanted) {
+  return Most({.soft = has.soft > 0 ? has.soft : has.hard, .hard = has.hard}, wanted);
+}
+
 }  // namespace loadstar::agent

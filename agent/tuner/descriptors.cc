@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "agent/tuner/daemon_json.h"
 #include "agent/tuner/descriptor_limit.h"
+#include "agent/tuner/tune_step.h"
 
 namespace loadstar::agent {
 namespace {
@@ -28,16 +29,6 @@ constexpr os::DescriptorLimit kAnyLimit = {.soft = 1, .hard = 1};
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
-// What a command printed, as part of one line; it goes into a protobuf string.
-std::string OneLine(const std::string& output) {
-  std::string line(absl::StripAsciiWhitespace(output));
-  for (char& c : line) {
-    if (!absl::ascii_isprint(static_cast<unsigned char>(c)))
-      c = absl::ascii_isspace(static_cast<unsigned char>(c)) ? ' ' : '?';
-  }
-  return line.size() > 500 ? line.substr(0, 500) + "..." : line;
-}
-
 std::optional<std::string> TextOf(const std::optional<HostFile>& file) {
   return file.has_value() ? std::optional(file->text) : std::nullopt;
 }
@@ -50,33 +41,6 @@ bool Same(const os::DescriptorLimit& one, const os::DescriptorLimit& other) {
 
 os::DescriptorLimit LimitOf(const v1::DescriptorLimits& wanted) {
   return {.soft = wanted.soft(), .hard = wanted.hard()};
-}
-
-bool IsObstacle(v1::TuneOutcome outcome) {
-  switch (outcome) {
-    case v1::TUNE_OUTCOME_READ_ONLY:
-    case v1::TUNE_OUTCOME_UNSUITABLE:
-    case v1::TUNE_OUTCOME_REFUSED:
-    case v1::TUNE_OUTCOME_NOT_TRIED:
-    case v1::TUNE_OUTCOME_FOREIGN:
-    case v1::TUNE_OUTCOME_UNCERTAIN:
-      return true;
-    default:
-      return false;
-  }
-}
-
-void Finish(v1::TuneStep* step, v1::TuneOutcome outcome, std::string message) {
-  step->set_outcome(outcome);
-  step->set_obstacle(IsObstacle(outcome));
-  step->set_message(std::move(message));
-}
-
-v1::TuneStep NewStep(const std::string& profile, const std::string& key) {
-  v1::TuneStep step;
-  step.set_profile(profile);
-  step.set_key(key);
-  return step;
 }
 
 void Say(const std::string& what, v1::TuneStep* step) {
@@ -95,6 +59,15 @@ uint64_t ReadLimit(absl::string_view text) {
 std::string DropIn(const os::DescriptorLimit& limit) {
   return absl::StrCat("# Written by loadstar-agent for tuning profiles; \"loadstar tune rollback\" removes it.\n",
                       "[Service]\nLimitNOFILE=", ToText(limit), "\n");
+}
+
+// Whether the text, which is not ours, has the limit that we wrote.
+bool CarriesOurLimit(const TunedFile& file, const std::optional<std::string>& text) {
+  if (file.layers.empty() || file.set == TextOf(file.base)) return false;
+  const absl::StatusOr<DaemonJson> ours = ReadDaemonJson(kDaemonJson, file.set.value_or(""));
+  const absl::StatusOr<DaemonJson> theirs = ReadDaemonJson(kDaemonJson, text.value_or(""));
+  return ours.ok() && theirs.ok() && ours->limit.has_value() && theirs->limit.has_value() &&
+         Same(*ours->limit, *theirs->limit);
 }
 
 }  // namespace
@@ -129,7 +102,8 @@ struct Descriptors::Decision {
   v1::TuneStep step = {};
   std::optional<HostFile> now = {};
   TunedFile next = {};  // what is recorded before the write, or, where none is needed, at all
-  bool owed = false;    // an earlier write was interrupted: what reads the file may not know of it
+  std::string remark = {};
+  bool owed = false;  // an earlier write was interrupted: what reads the file may not know of it
   bool records = false;
 };
 
@@ -200,6 +174,17 @@ os::DescriptorLimit Descriptors::InheritedByContainers(uint64_t nr_open) const {
     }
   }
   return limit;
+}
+
+absl::StatusOr<os::DescriptorLimit> Descriptors::OfContainers(uint64_t nr_open) const {
+  const absl::StatusOr<std::optional<HostFile>> file = ReadIfThere(kDaemonJson);
+  if (!file.ok()) return file.status();
+  if (file->has_value()) {
+    const absl::StatusOr<DaemonJson> said = ReadDaemonJson(kDaemonJson, (*file)->text);
+    if (!said.ok()) return said.status();
+    if (said->limit.has_value()) return *said->limit;
+  }
+  return InheritedByContainers(nr_open);
 }
 
 bool Descriptors::DockerIsHere() const {
@@ -296,7 +281,7 @@ absl::StatusOr<std::optional<std::string>> Descriptors::Compose(const Place& pla
   }
   // A limit that is set takes the place of the one that is inherited, so it must not be less than that in any number.
   if (Covers(without, wanted)) return TextOf(file.base);
-  const os::DescriptorLimit limit = Most(without, wanted);
+  const os::DescriptorLimit limit = SurelyMost(without, wanted);
   if (!place.unit.empty()) return DropIn(limit);
   absl::StatusOr<DaemonJson> merged =
       MergeDaemonJson(place.path, TextOf(file.base).value_or(""),
@@ -376,6 +361,15 @@ std::optional<Descriptors::Decision> Descriptors::Decide(const Place& place, con
   decision.owed = next.Resolve(text);
   const bool ours = known != known_.end() && !next.pending.has_value() && next.set == text;
   if (!ours) {
+    if (known != known_.end() && !is_unit && CarriesOurLimit(known->second, text)) {
+      step.set_before(Describe(text, known->second.floor));
+      step.set_after(step.before());
+      return end(v1::TUNE_OUTCOME_FOREIGN,
+                 absl::StrCat("somebody else changed ", place.path,
+                              " since, and the limit in it is still ours, so what "
+                              "was there before it cannot be told from that: take nofile out of the file, or roll back "
+                              "with --force, which writes the file as it was before Loadstar"));
+    }
     // What somebody else wrote since is the base from here on.
     next.base = decision.now;
     next.set = text;
@@ -410,18 +404,25 @@ std::optional<Descriptors::Decision> Descriptors::Decide(const Place& place, con
     const std::string backup = absl::StrCat(place.path, ".loadstar-", profile);
     if (next.backup.empty() && next.base.has_value() && !files_.Exists(backup)) next.backup = backup;
   }
+  if (!is_unit && next.floor.hard > 0 && next.floor.soft == 0 && text == TextOf(next.base) &&
+      !ReadDaemonJson(place.path, text.value_or(""))->limit.has_value()) {
+    decision.remark =
+        "the soft limit that containers began with cannot be told, because the engine, which systemd did not start, "
+        "raised its own: the hard one is not less";
+  }
   next.made_folder |= !files_.Exists(FolderOf(place.path));
   next.daemon = RunningProcess(place.daemon);
   next.pending = PendingWrite{.layer = layer, .releasing = false, .from = text};
   next.set = *std::move(target);
-  return end(v1::TUNE_OUTCOME_CHANGED, "");
+  return end(v1::TUNE_OUTCOME_CHANGED, decision.remark);
 }
 
 std::string Descriptors::Describe(const std::optional<std::string>& text, const os::DescriptorLimit& inherited) {
   const absl::StatusOr<DaemonJson> read = ReadDaemonJson(kDaemonJson, text.value_or(""));
   if (!read.ok()) return "";
   if (read->limit.has_value()) return ToText(*read->limit);
-  return inherited.hard > 0 ? ToText(inherited) : "";
+  if (inherited.hard == 0) return "";
+  return inherited.soft > 0 ? ToText(inherited) : absl::StrCat("unknown:", inherited.hard);
 }
 
 // ---- Doing it
@@ -532,6 +533,7 @@ v1::TuneStep Descriptors::Execute(Decision* decision) {
     return step;
   }
   step.set_message(*settled);
+  if (changes && !decision->remark.empty()) Say(decision->remark, &step);
   if (absl::Status recorded = Record(place.path, end); !recorded.ok()) {
     // What was done is done; the next life finds that out by itself.
     if (!changes) Finish(&step, v1::TUNE_OUTCOME_NOT_TRIED, "");

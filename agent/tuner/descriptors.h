@@ -67,6 +67,9 @@ class Descriptors {
   // A step for each place of each profile that is applied.
   std::vector<v1::TuneStep> Status();
 
+  // What a container begins with that says nothing of it itself; 0: not known. An error: daemon.json cannot be read.
+  absl::StatusOr<os::DescriptorLimit> OfContainers(uint64_t nr_open) const;
+
   // Profiles that are applied, and whether one is to a key (of a step).
   std::set<std::string> Applied() const;
   bool IsApplied(const std::string& profile, const std::string& key) const;

@@ -8,8 +8,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "agent/tuner/coupling.h"
 #include "agent/tuner/persist.h"
+#include "agent/tuner/tune_step.h"
 #include "lib/spec/name.h"
 #include "lib/spec/sysctl_key.h"
 
@@ -22,47 +24,12 @@ using Outcome = TuneStep::Outcome;
 constexpr int kMaxSettings = 257;
 constexpr int kMaxValues = 8192;
 
-// Whether a profile is not in effect because of this outcome.
-bool IsObstacle(v1::TuneOutcome outcome) {
-  switch (outcome) {
-    case v1::TUNE_OUTCOME_READ_ONLY:
-    case v1::TUNE_OUTCOME_UNSUITABLE:
-    case v1::TUNE_OUTCOME_CONTRADICTS:
-    case v1::TUNE_OUTCOME_REFUSED:
-    case v1::TUNE_OUTCOME_NOT_TRIED:
-    case v1::TUNE_OUTCOME_FORBIDDEN:
-    case v1::TUNE_OUTCOME_FOREIGN:
-    case v1::TUNE_OUTCOME_UNCERTAIN:
-    case v1::TUNE_OUTCOME_FAILS:
-      return true;
-    default:
-      return false;
-  }
-}
+// The most files that the kernel lets any process have.
+constexpr char kMostDescriptors[] = "fs.nr_open";
 
-v1::TuneStep ToWire(const TuneStep& step) {
-  v1::TuneStep wire;
-  wire.set_profile(step.profile);
-  wire.set_key(step.key);
-  wire.set_outcome(ToWire(step.outcome));
-  wire.set_before(step.before);
-  wire.set_after(step.after);
-  wire.set_lowers(step.lowers);
-  wire.set_obstacle(IsObstacle(wire.outcome()));
-  wire.set_message(step.why);
-  wire.set_applied_before(step.applied_before);
-  return wire;
-}
-
-v1::TuneStep OtherStep(const std::string& profile, const std::string& key, v1::TuneOutcome outcome,
-                       std::string message) {
-  v1::TuneStep step;
-  step.set_profile(profile);
-  step.set_key(key);
-  step.set_outcome(outcome);
-  step.set_obstacle(IsObstacle(outcome));
-  step.set_message(std::move(message));
-  return step;
+uint64_t NumberOr(const std::string& text, uint64_t otherwise) {
+  uint64_t number = 0;
+  return absl::SimpleAtoi(text, &number) ? number : otherwise;
 }
 
 // What the steps' keys hold that hold what is wanted.
@@ -77,13 +44,40 @@ PersistentValues ValuesOf(const std::vector<TuneStep>& steps) {
 
 }  // namespace
 
+void HostTuner::Load() {
+  loaded_ = tuner_.Load();
+  descriptors_.Load().IgnoreError();
+  modules_.Load();
+  if (options_.persistable) TidyPersisted(options_.root);
+  // What the life before this one set is under its care still. Who took that meanwhile is met by the next order.
+  for (const v1::SysctlScope scope : ChangedScopes()) options_.claim(scope).IgnoreError();
+}
+
+bool HostTuner::HasSettingOf(const std::string& module) const {
+  return std::any_of(tuner_.keys().begin(), tuner_.keys().end(),
+                     [&](const auto& known) { return spec::ModuleOf(known.first) == module; });
+}
+
+v1::SysctlScope HostTuner::ScopeOf(const TunedKey& tuned) const {
+  return tuned.era == era_.Of(v1::SYSCTL_SCOPE_HOST) ? v1::SYSCTL_SCOPE_HOST : v1::SYSCTL_SCOPE_NETWORK_NAMESPACE;
+}
+
+// Those of keys that were written, and not of those that held what was wanted.
+std::set<v1::SysctlScope> HostTuner::ChangedScopes() const {
+  std::set<v1::SysctlScope> scopes;
+  for (const auto& [key, tuned] : tuner_.keys()) {
+    if (tuned.pending.has_value() || tuned.base != tuned.set) scopes.insert(ScopeOf(tuned));
+  }
+  return scopes;
+}
+
 absl::Status HostTuner::CarryOut(const v1::TuneHost& order, const Tell& tell) {
   if (!loaded_.ok()) return loaded_;
   if (!order.profile_name().empty() && !spec::IsName(order.profile_name())) {
     return absl::InvalidArgumentError(absl::StrCat("\"", order.profile_name(), "\" is no profile's name"));
   }
   for (const std::string& problem : tuner_.problems()) {
-    tell(OtherStep("", kJournalKey, v1::TUNE_OUTCOME_UNCERTAIN, problem));
+    tell(FinishedStep("", kJournalKey, v1::TUNE_OUTCOME_UNCERTAIN, problem));
   }
   switch (order.action()) {
     case v1::TUNE_ACTION_PLAN:
@@ -111,9 +105,7 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
     return absl::InvalidArgumentError(absl::StrCat("\"", asked.name(), "\" is no profile's name"));
   }
   if (asked.has_virtual_machine()) {
-    return absl::FailedPreconditionError(absl::StrCat("profile ", asked.name(),
-                                                      " is for a Colima virtual machine; it is applied with: "
-                                                      "deploy/colima-setup.sh start"));
+    return absl::InvalidArgumentError(absl::StrCat("profile ", asked.name(), " is for a virtual machine"));
   }
   std::map<std::string, const v1::SysctlSetting*> settings;
   for (const v1::SysctlSetting& setting : asked.sysctls()) {
@@ -125,38 +117,206 @@ absl::Status HostTuner::Apply(const v1::TuneHost& order, const Tell& tell) {
   if (asked.sysctls_size() > kMaxSettings) {
     return absl::InvalidArgumentError(absl::StrCat("a profile has at most ", kMaxSettings, " settings"));
   }
-  const v1::TuningProfile coupled = WithCouplings(asked, options_.listening());
-  v1::TuningProfile profile = coupled;
-  std::vector<v1::TuneStep> forbidden;
-  auto* wanted = profile.mutable_sysctls();
-  for (auto setting = wanted->begin(); setting != wanted->end();) {
-    if (options_.allowed.count(setting->key()) > 0) {
-      ++setting;
-      continue;
-    }
-    forbidden.push_back(OtherStep(
-        asked.name(), setting->key(), v1::TUNE_OUTCOME_FORBIDDEN,
-        absl::StrCat("this agent may not set it; start it with --allow-tuning ", setting->key(), " to allow it")));
-    setting = wanted->erase(setting);
-  }
-  if (v1::TuneStep step; !MayWiden(coupled, &profile, &step)) forbidden.push_back(std::move(step));
   const bool plans = order.action() == v1::TUNE_ACTION_PLAN;
+  if (order.containers() && !plans) {
+    return absl::InvalidArgumentError("containers are planned for; they are given their settings by what creates them");
+  }
+  if (const std::string why = WhyNotMeant(asked.when(), options_.kernel); !why.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat("profile ", asked.name(), " is ", why));
+  }
+  const Parts parts = Sort(order, tell);
+  std::vector<v1::TuneStep> refused;
+  const v1::TuningProfile coupled = WithCouplings(parts.host, options_.listening());
+  v1::TuningProfile profile = WithoutForbidden(coupled, &refused);
+  if (order.load_modules()) LoadModules(profile, plans, tell);
+  Claim(plans, &profile, &refused);
+  if (v1::TuneStep step; !MayWiden(coupled, &profile, &step)) refused.push_back(std::move(step));
   const std::vector<TuneStep> steps = plans ? tuner_.Plan(profile) : tuner_.Apply(profile);
+  options_.keep_claims(ChangedScopes());
+  const auto value_of = [&](const std::string& key) {
+    for (const TuneStep& step : steps) {
+      if (step.key == key && step.outcome == Outcome::kChanged) return step.after;
+    }
+    return tree_.Read(key).value_or("");
+  };
+  std::set<std::string> keys;
   for (const TuneStep& step : steps) {
+    keys.insert(step.key);
     v1::TuneStep wire = ToWire(step);
+    if (plans && step.outcome == Outcome::kChanged) {
+      wire.set_message(CouplingRemark(step.key, step.after, value_of));
+    }
     const auto setting = settings.find(step.key);
     if (setting != settings.end()) {
       if (plans) wire.set_effect(setting->second->effect());
+      const std::string& module = setting->second->module();
       // A limit of a module that is not loaded limits nothing.
-      wire.set_obstacle(wire.obstacle() || (step.outcome == Outcome::kMissing && setting->second->module().empty()));
+      wire.set_obstacle(wire.obstacle() || (step.outcome == Outcome::kMissing && module.empty()));
+      if (step.outcome == Outcome::kMissing && !module.empty() && spec::ModuleOf(step.key) == module) {
+        wire.set_message(absl::StrCat(step.why, "; --load-modules loads it"));
+      }
     }
     tell(std::move(wire));
   }
-  for (v1::TuneStep& step : forbidden) tell(std::move(step));
+  for (v1::TuneStep& step : refused) tell(std::move(step));
+  TellOtherTuners(asked.name(), keys, tell);
+  if (order.containers()) {
+    PlanContainer(order, parts.container, steps, tell);
+    return absl::OkStatus();
+  }
   if (asked.has_descriptors()) SetDescriptors(order, steps, tell);
   if (order.persist()) KeepForNextBoot(asked.name(), steps, plans, tell);
   if (!plans) RewriteFiles();
   return absl::OkStatus();
+}
+
+HostTuner::Parts HostTuner::Sort(const v1::TuneHost& order, const Tell& tell) const {
+  const v1::TuningProfile& asked = order.profile();
+  Parts parts;
+  parts.host.set_name(asked.name());
+  parts.container.set_name(asked.name());
+  for (const v1::SysctlSetting& setting : asked.sysctls()) {
+    std::string why = WhyNotMeant(setting.when(), options_.kernel);
+    const bool for_container = setting.scope() == v1::SYSCTL_SCOPE_CONTAINER;
+    if (setting.scope() == v1::SYSCTL_SCOPE_VIRTUAL_MACHINE) {
+      why = "made in a Colima virtual machine alone";
+    } else if (for_container && !order.containers()) {
+      why = absl::StrCat("made in containers alone; see: loadstar tune plan ", asked.name(), " --containers");
+    }
+    if (!why.empty()) {
+      tell(FinishedStep(asked.name(), setting.key(), v1::TUNE_OUTCOME_NOT_MEANT, why));
+    } else if (for_container || (order.containers() && setting.scope() == v1::SYSCTL_SCOPE_NETWORK_NAMESPACE)) {
+      *parts.container.add_sysctls() = setting;
+    } else {
+      *parts.host.add_sysctls() = setting;
+    }
+  }
+  return parts;
+}
+
+v1::TuningProfile HostTuner::WithoutForbidden(const v1::TuningProfile& profile,
+                                              std::vector<v1::TuneStep>* forbidden) const {
+  v1::TuningProfile allowed;
+  allowed.set_name(profile.name());
+  for (const v1::SysctlSetting& setting : profile.sysctls()) {
+    if (options_.allowed.count(setting.key()) > 0) {
+      *allowed.add_sysctls() = setting;
+      continue;
+    }
+    forbidden->push_back(FinishedStep(
+        profile.name(), setting.key(), v1::TUNE_OUTCOME_FORBIDDEN,
+        absl::StrCat("this agent may not set it; start it with --allow-tuning ", setting.key(), " to allow it")));
+  }
+  return allowed;
+}
+
+void HostTuner::LoadModules(const v1::TuningProfile& profile, bool plans, const Tell& tell) {
+  std::map<std::string, std::string> missing;  // module to a key that it is to bring
+  for (const v1::SysctlSetting& setting : profile.sysctls()) {
+    if (setting.module().empty() || !absl::IsNotFound(tree_.Read(setting.key()).status())) continue;
+    const auto [found, first] = missing.emplace(setting.module(), setting.key());
+    if (!first && spec::ModuleOf(setting.key()) == setting.module()) found->second = setting.key();
+  }
+  for (const auto& [module, key] : missing) {
+    v1::TuneStep step = NewStep(profile.name(), Modules::KeyOf(module));
+    if (options_.allowed.count(kModulesAllowed) == 0) {
+      Finish(&step, v1::TUNE_OUTCOME_FORBIDDEN,
+             absl::StrCat("this agent may not load modules; start it with --allow-tuning ", kModulesAllowed,
+                          " to allow it"));
+    } else if (spec::ModuleOf(key) != module) {
+      Finish(&step, v1::TUNE_OUTCOME_FORBIDDEN,
+             absl::StrCat("it is not known to bring ", key, "; \"modprobe ", module, "\" as root loads it"));
+    } else {
+      step = modules_.Add(profile.name(), module, plans);
+      if (!plans && !step.obstacle() && absl::IsNotFound(tree_.Read(key).status())) {
+        modules_.Rollback(profile.name(), {Modules::KeyOf(module)}, [](const std::string&) { return false; });
+        step.set_after("");
+        Finish(&step, v1::TUNE_OUTCOME_REFUSED,
+               absl::StrCat("with it there is still no ", key, " here, so it was unloaded again"));
+      }
+    }
+    tell(std::move(step));
+  }
+}
+
+// Takes out of the profile what is under another agent's care.
+void HostTuner::Claim(bool plans, v1::TuningProfile* profile, std::vector<v1::TuneStep>* refused) {
+  std::set<std::string> to_change;
+  for (const TuneStep& step : tuner_.Plan(*profile)) {
+    if (step.outcome == Outcome::kChanged) to_change.insert(step.key);
+  }
+  v1::TuningProfile ours;
+  ours.set_name(profile->name());
+  std::map<v1::SysctlScope, absl::Status> claims;
+  for (const v1::SysctlSetting& setting : profile->sysctls()) {
+    absl::Status claimed;
+    if (to_change.count(setting.key()) > 0) {
+      const auto [claim, first] = claims.emplace(setting.scope(), absl::OkStatus());
+      if (first) claim->second = plans ? options_.may_claim(setting.scope()) : options_.claim(setting.scope());
+      claimed = claim->second;
+    }
+    if (claimed.ok()) {
+      *ours.add_sysctls() = setting;
+    } else {
+      refused->push_back(
+          FinishedStep(profile->name(), setting.key(), v1::TUNE_OUTCOME_NOT_TRIED, std::string(claimed.message())));
+    }
+  }
+  *profile = std::move(ours);
+}
+
+std::vector<v1::TuneStep> HostTuner::NotOurs(const std::string& profile, const std::set<std::string>& only) {
+  std::vector<v1::TuneStep> steps;
+  for (const auto& [key, tuned] : tuner_.keys()) {
+    const bool asked = tuned.IsClaimedBy(profile) && (only.empty() || only.count(key) > 0);
+    if (!asked || (tuned.base == tuned.set && !tuned.pending.has_value())) continue;
+    if (const absl::Status claimed = options_.claim(ScopeOf(tuned)); !claimed.ok()) {
+      steps.push_back(
+          FinishedStep(profile, key, v1::TUNE_OUTCOME_NOT_TRIED,
+                       absl::StrCat(std::string(claimed.message()), "; --force takes it back all the same")));
+    }
+  }
+  return steps;
+}
+
+void HostTuner::TellOtherTuners(const std::string& profile, const std::set<std::string>& keys, const Tell& tell) const {
+  for (const OtherTuner& other : options_.other_tuners()) {
+    std::vector<std::string> both;
+    std::set_intersection(keys.begin(), keys.end(), other.keys.begin(), other.keys.end(), std::back_inserter(both));
+    if (both.empty()) continue;
+    tell(FinishedStep(profile, kOtherTunerKey, v1::TUNE_OUTCOME_CONTESTED,
+                      absl::StrCat(other.name, " sets ", absl::StrJoin(both, ", "),
+                                   " too, when it starts and when its profile changes; what is set here holds until "
+                                   "then, and verify tells whether it does. ",
+                                   other.off)));
+  }
+}
+
+void HostTuner::PlanContainer(const v1::TuneHost& order, const v1::TuningProfile& profile,
+                              const std::vector<TuneStep>& steps, const Tell& tell) {
+  std::vector<std::string> keys;
+  for (const v1::SysctlSetting& setting : profile.sysctls()) {
+    if (DockerSets(setting.key())) keys.push_back(setting.key());
+  }
+  const absl::StatusOr<std::unique_ptr<SysctlTree>> fresh = options_.new_namespaces(keys);
+  if (fresh.ok()) {
+    for (v1::TuneStep& step : PlanContainerSysctls(profile, &tree_, fresh->get())) tell(std::move(step));
+  } else if (!keys.empty()) {
+    v1::TuneStep step = FinishedStep(
+        profile.name(), kContainersKey, v1::TUNE_OUTCOME_UNSUITABLE,
+        absl::StrCat(std::string(fresh.status().message()), ", so what a container begins with is not known",
+                     absl::IsPermissionDenied(fresh.status()) ? "; the agent needs CAP_SYS_ADMIN for it" : ""));
+    step.set_place(v1::TUNE_PLACE_CONTAINER);
+    tell(std::move(step));
+  }
+  if (!order.profile().has_descriptors()) return;
+  // As it will be when the host has the profile.
+  std::string now = tree_.Read(kMostDescriptors).value_or("");
+  for (const TuneStep& step : steps) {
+    if (step.key == kMostDescriptors && step.outcome == Outcome::kChanged) now = step.after;
+  }
+  const uint64_t most = NumberOr(now, std::numeric_limits<uint64_t>::max());
+  tell(PlanContainerDescriptors(order.profile(), descriptors_.OfContainers(most), most));
 }
 
 // A wider range of ports takes in those that somebody listens on: without their reservation it is not made. False when
@@ -171,15 +331,17 @@ bool HostTuner::MayWiden(const v1::TuningProfile& coupled, v1::TuningProfile* pr
   const auto range = std::find_if(wanted->begin(), wanted->end(),
                                   [&](const v1::SysctlSetting& setting) { return setting.key() == kPortRange; });
   if (range == wanted->end() || reservation.sysctls().empty()) return true;
-  std::string why = "may not be set by this agent";
-  if (options_.allowed.count(std::string(kReservedPorts)) > 0) {
+  std::string why = "is not made by this agent";
+  const bool made = std::any_of(wanted->begin(), wanted->end(),
+                                [](const v1::SysctlSetting& setting) { return setting.key() == kReservedPorts; });
+  if (made) {
     const TuneStep planned = tuner_.Plan(reservation).front();
     if (planned.outcome == Outcome::kChanged || planned.outcome == Outcome::kFulfilled) return true;
     why = absl::StrCat("cannot be had: ", std::string(ToWord(planned.outcome)), " ", planned.why);
   }
-  *step = OtherStep(coupled.name(), std::string(kPortRange), v1::TUNE_OUTCOME_NOT_TRIED,
-                    absl::StrCat("connections would take ports that somebody listens on, because ",
-                                 std::string(kReservedPorts), " ", why));
+  *step = FinishedStep(coupled.name(), std::string(kPortRange), v1::TUNE_OUTCOME_NOT_TRIED,
+                       absl::StrCat("connections would take ports that somebody listens on, because ",
+                                    std::string(kReservedPorts), " ", why));
   wanted->erase(range);
   return false;
 }
@@ -187,22 +349,21 @@ bool HostTuner::MayWiden(const v1::TuningProfile& coupled, v1::TuningProfile* pr
 void HostTuner::SetDescriptors(const v1::TuneHost& order, const std::vector<TuneStep>& steps, const Tell& tell) {
   const v1::TuningProfile& profile = order.profile();
   if (options_.allowed.count(kDescriptorsAllowed) == 0) {
-    tell(OtherStep(profile.name(), kDescriptorsAllowed, v1::TUNE_OUTCOME_FORBIDDEN,
-                   absl::StrCat("this agent may not set them; start it with --allow-tuning ", kDescriptorsAllowed,
-                                " to allow it")));
+    tell(FinishedStep(profile.name(), kDescriptorsAllowed, v1::TUNE_OUTCOME_FORBIDDEN,
+                      absl::StrCat("this agent may not set them; start it with --allow-tuning ", kDescriptorsAllowed,
+                                   " to allow it")));
     return;
   }
-  // As it is, or as the profile makes it.
-  constexpr char kMost[] = "fs.nr_open";
-  std::string most = tree_.Read(kMost).value_or("");
   // Limits of descriptors outlive a boot, and one above the kernel's keeps every container from starting.
-  const auto tuned = tuner_.keys().find(kMost);
+  std::string most = tree_.Read(kMostDescriptors).value_or("");
+  const auto tuned = tuner_.keys().find(kMostDescriptors);
   if (!order.persist() && tuned != tuner_.keys().end()) most = tuned->second.base;
   for (const TuneStep& step : steps) {
-    if (step.key == kMost && step.outcome == Outcome::kChanged) most = order.persist() ? step.after : step.before;
+    if (step.key == kMostDescriptors && step.outcome == Outcome::kChanged) {
+      most = order.persist() ? step.after : step.before;
+    }
   }
-  uint64_t nr_open = 0;
-  if (!absl::SimpleAtoi(most, &nr_open)) nr_open = std::numeric_limits<uint64_t>::max();
+  const uint64_t nr_open = NumberOr(most, std::numeric_limits<uint64_t>::max());
   std::set<std::string> applied;
   for (const char* key : {Descriptors::kDockerKey, Descriptors::kContainerdUnitKey, Descriptors::kDockerUnitKey}) {
     if (descriptors_.IsApplied(profile.name(), key)) applied.insert(key);
@@ -219,13 +380,13 @@ void HostTuner::SetDescriptors(const v1::TuneHost& order, const std::vector<Tune
 void HostTuner::KeepForNextBoot(const std::string& profile, const std::vector<TuneStep>& steps, bool plans,
                                 const Tell& tell) {
   if (!options_.persistable) {
-    tell(OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_UNSUITABLE,
-                   "this agent is in a network namespace of its own, which no file sets at boot"));
+    tell(FinishedStep(profile, kFileKey, v1::TUNE_OUTCOME_UNSUITABLE,
+                      "this agent is in a network namespace of its own, which no file sets at boot"));
     return;
   }
   const PersistentValues values = Held(profile);
   if ((plans ? ValuesOf(steps) : values).empty()) return;
-  v1::TuneStep step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_CHANGED, "");
+  v1::TuneStep step = FinishedStep(profile, kFileKey, v1::TUNE_OUTCOME_CHANGED, "");
   step.set_after(PersistentPath(profile));
   step.set_applied_before(IsPersisted(options_.root, profile));
   if (step.applied_before()) step.set_before(step.after());
@@ -256,9 +417,9 @@ void HostTuner::TellRivals(const std::string& profile, const std::vector<TuneSte
   for (const Rival& rival : FindRivals(options_.root, profile, ValuesOf(steps))) {
     if (own.count(rival.file) > 0) continue;
     v1::TuneStep step =
-        OtherStep(profile, rival.key, v1::TUNE_OUTCOME_FOREIGN,
-                  absl::StrCat("at the next boot ", rival.file, ":", rival.line, " sets it to \"", rival.value,
-                               "\", because it is read after ", PersistentPath(profile), "; change that line"));
+        FinishedStep(profile, rival.key, v1::TUNE_OUTCOME_FOREIGN,
+                     absl::StrCat("at the next boot ", rival.file, ":", rival.line, " sets it to \"", rival.value,
+                                  "\", because it is read after ", PersistentPath(profile), "; change that line"));
     step.set_after(rival.value);
     tell(std::move(step));
   }
@@ -271,7 +432,14 @@ std::set<std::string> HostTuner::Applied() const {
     if (tuned.pending.has_value()) profiles.insert(tuned.pending->layer.profile);
   }
   profiles.merge(descriptors_.Applied());
+  profiles.merge(modules_.Applied());
   return profiles;
+}
+
+bool HostTuner::HasApplied(const std::string& profile) const {
+  std::set<std::string> profiles = Applied();
+  profiles.merge(Persisted());
+  return profile.empty() ? !profiles.empty() : profiles.count(profile) > 0;
 }
 
 void HostTuner::Rollback(const v1::TuneHost& order, const Tell& tell) {
@@ -286,22 +454,52 @@ void HostTuner::Rollback(const v1::TuneHost& order, const Tell& tell) {
   for (const std::string& profile : profiles) {
     bool applied = false;
     for (v1::TuneStep& step : descriptors_.Rollback(profile, order.force(), only)) tell(std::move(step));
-    for (const TuneStep& step : tuner_.Rollback(profile, order.force(), only)) {
+    std::set<std::string> ours = only;
+    std::vector<v1::TuneStep> others;
+    if (!order.force()) others = NotOurs(profile, only);
+    if (!others.empty() && ours.empty()) {
+      for (const auto& [key, tuned] : tuner_.keys()) ours.insert(key);
+    }
+    for (v1::TuneStep& step : others) {
       applied = true;
-      tell(ToWire(step));
+      ours.erase(step.key());
+      tell(std::move(step));
+    }
+    if (others.empty() || !ours.empty()) {
+      for (const TuneStep& step : tuner_.Rollback(profile, order.force(), ours)) {
+        applied = true;
+        tell(ToWire(step));
+      }
     }
     if ((!only.empty() && only.count(kFileKey) == 0) || Persisted().count(profile) == 0) continue;
-    v1::TuneStep step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_RESTORED, "");
+    v1::TuneStep step = FinishedStep(profile, kFileKey, v1::TUNE_OUTCOME_RESTORED, "");
     step.set_before(PersistentPath(profile));
     // What a file set at boot was never in the journal, nor what was there before.
     if (!applied) step.set_message("what it set at the last boot stays until the next one");
     if (absl::Status removed = Unpersist(options_.root, profile); !removed.ok()) {
-      step = OtherStep(profile, kFileKey, v1::TUNE_OUTCOME_REFUSED, std::string(removed.message()));
+      step = FinishedStep(profile, kFileKey, v1::TUNE_OUTCOME_REFUSED, std::string(removed.message()));
       step.set_after(PersistentPath(profile));
     }
     tell(std::move(step));
   }
+  UnloadModules(profiles, only, tell);
   RewriteFiles();
+  options_.keep_claims(ChangedScopes());
+}
+
+// Those of these profiles, and of any whose module stayed because of settings of others that are gone by now.
+void HostTuner::UnloadModules(const std::set<std::string>& profiles, const std::set<std::string>& only,
+                              const Tell& tell) {
+  for (const std::string& profile : modules_.Applied()) {
+    const bool asked = profiles.count(profile) > 0;
+    const bool has_settings = std::any_of(tuner_.keys().begin(), tuner_.keys().end(),
+                                          [&](const auto& known) { return known.second.IsClaimedBy(profile); });
+    if (!asked && has_settings) continue;
+    const auto in_use = [this](const std::string& module) { return HasSettingOf(module); };
+    for (v1::TuneStep& step : modules_.Rollback(profile, asked ? only : std::set<std::string>(), in_use)) {
+      tell(std::move(step));
+    }
+  }
 }
 
 std::set<std::string> HostTuner::Persisted() const {
@@ -333,9 +531,11 @@ void HostTuner::RewriteFiles() {
 
 void HostTuner::TellStatus(const std::string& profile, bool try_out, const Tell& tell) {
   bool any = false;
+  std::set<std::string> keys;
   for (const TuneStep& step : tuner_.Status()) {
     if (!profile.empty() && step.profile != profile) continue;
     any = true;
+    keys.insert(step.key);
     v1::TuneStep wire = ToWire(step);
     if (try_out && step.outcome == Outcome::kApplied) {
       const Probe probe = options_.try_out(step.key, step.after);
@@ -346,13 +546,16 @@ void HostTuner::TellStatus(const std::string& profile, bool try_out, const Tell&
     }
     tell(std::move(wire));
   }
-  for (v1::TuneStep& step : descriptors_.Status()) {
+  std::vector<v1::TuneStep> others = descriptors_.Status();
+  for (v1::TuneStep& step : modules_.Status()) others.push_back(std::move(step));
+  for (v1::TuneStep& step : others) {
     if (!profile.empty() && step.profile() != profile) continue;
     any = true;
     tell(std::move(step));
   }
+  TellOtherTuners(profile, keys, tell);
   if (any || (profile.empty() && !try_out)) return;
-  v1::TuneStep nothing = OtherStep(
+  v1::TuneStep nothing = FinishedStep(
       profile, kProfileKey, v1::TUNE_OUTCOME_MISSING,
       profile.empty() ? "nothing is applied here, so there is nothing to verify" : "this profile is not applied here");
   nothing.set_obstacle(true);
@@ -363,7 +566,7 @@ void HostTuner::TellFiles(const std::string& profile, const Tell& tell) {
   const std::vector<TuneStep> status = tuner_.Status();
   for (const std::string& persisted : Persisted()) {
     if (!profile.empty() && persisted != profile) continue;
-    v1::TuneStep step = OtherStep(persisted, kFileKey, v1::TUNE_OUTCOME_APPLIED, "");
+    v1::TuneStep step = FinishedStep(persisted, kFileKey, v1::TUNE_OUTCOME_APPLIED, "");
     step.set_after(PersistentPath(persisted));
     tell(std::move(step));
     std::vector<TuneStep> own;

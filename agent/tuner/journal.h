@@ -137,4 +137,7 @@ class JournalStore {
 // A file in a folder that is there; damaged texts go to PATH.damaged.
 std::unique_ptr<JournalStore> MakeJournalFile(std::string path);
 
+// That of a tuner which only looks: it is empty, and nothing can be written to it.
+std::unique_ptr<JournalStore> MakeNoJournal();
+
 }  // namespace loadstar::agent

@@ -59,10 +59,23 @@ class JournalFile final : public JournalStore {
   os::Fd file_;
 };
 
+class NoJournal final : public JournalStore {
+ public:
+  absl::StatusOr<std::string> Load() override { return std::string(); }
+  absl::Status Append(std::string_view /*line*/) override { return Refused(); }
+  absl::Status Replace(std::string_view /*text*/) override { return Refused(); }
+  absl::StatusOr<std::string> KeepDamaged(std::string_view /*text*/) override { return Refused(); }
+
+ private:
+  static absl::Status Refused() { return absl::FailedPreconditionError("there is no journal to write to"); }
+};
+
 }  // namespace
 
 std::unique_ptr<JournalStore> MakeJournalFile(std::string path) {
   return std::make_unique<JournalFile>(std::move(path));
 }
+
+std::unique_ptr<JournalStore> MakeNoJournal() { return std::make_unique<NoJournal>(); }
 
 }  // namespace loadstar::agent

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -119,6 +120,21 @@ std::vector<std::string> PersistedProfiles(const std::string& root) {
 
 absl::Status Unpersist(const std::string& root, const std::string& profile) {
   return os::RemoveTree(PathOf(root, profile));
+}
+
+void TidyPersisted(const std::string& root) {
+  // One that is being written belongs to an agent that is alive.
+  const fs::file_time_type old = fs::file_time_type::clock::now() - std::chrono::minutes(1);
+  std::vector<fs::path> stray;
+  std::error_code error;
+  for (fs::directory_iterator entry(fs::path(root) / kFolders[0], error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with(kPrefix) || !name.ends_with(absl::StrCat(std::string(kSuffix), ".tmp"))) continue;
+    std::error_code unreadable;
+    if (entry->last_write_time(unreadable) < old && !unreadable) stray.push_back(entry->path());
+  }
+  for (const fs::path& path : stray) fs::remove(path, error);
 }
 
 std::vector<Rival> FindRivals(const std::string& root, const std::string& profile, const PersistentValues& values) {

@@ -23,6 +23,8 @@ bool IsPersisted(const std::string& root, const std::string& profile);
 std::vector<std::string> PersistedProfiles(const std::string& root);
 // Removes it; OK when there is none.
 absl::Status Unpersist(const std::string& root, const std::string& profile);
+// Removes what an interrupted Persist left beside the files.
+void TidyPersisted(const std::string& root);
 
 // A line of somebody else's that sets one of the keys to another value and is read after ours, so that it wins at boot.
 struct Rival {

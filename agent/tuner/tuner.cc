@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "agent/tuner/tune_step.h"
 
 namespace loadstar::agent {
 namespace {
@@ -74,6 +75,15 @@ v1::TuneOutcome ToWire(Outcome outcome) {
     if (known.outcome == outcome) return known.wire;
   }
   return v1::TUNE_OUTCOME_UNSPECIFIED;
+}
+
+v1::TuneStep ToWire(const TuneStep& step) {
+  v1::TuneStep wire = FinishedStep(step.profile, step.key, ToWire(step.outcome), step.why);
+  wire.set_before(step.before);
+  wire.set_after(step.after);
+  wire.set_lowers(step.lowers);
+  wire.set_applied_before(step.applied_before);
+  return wire;
 }
 
 absl::Status Tuner::Load() {
@@ -176,8 +186,8 @@ Tuner::Decision Tuner::Decide(const std::string& profile, const v1::SysctlSettin
   if (absl::IsNotFound(now.status())) {
     return end(Outcome::kMissing, setting.module().empty()
                                       ? "this kernel, or this network namespace, has no such key"
-                                      : absl::StrCat("the module ", setting.module(), " is not loaded: modprobe ",
-                                                     setting.module(), " brings the key, if it is to be used at all"));
+                                      : absl::StrCat("it comes with the module ", setting.module(),
+                                                     ", and limits nothing where that is not loaded"));
   }
   if (!now.ok()) return end(OutcomeOf(now.status()), Message(now.status()));
   step.before = step.after = *now;

@@ -51,6 +51,7 @@ struct TuneStep {
 };
 std::string_view ToWord(TuneStep::Outcome outcome);
 v1::TuneOutcome ToWire(TuneStep::Outcome outcome);
+v1::TuneStep ToWire(const TuneStep& step);
 
 // Owned by the thread that tunes; tree and journal must outlive it.
 class Tuner {

@@ -106,7 +106,7 @@ TEST(AdmitNodes, RefusesNamesThatLeaveTheirFolder) {
 
 // Read without lib/spec, which the agent does not link.
 TEST(DefaultTunable, IsWhatTheShippedProfilesSet) {
-  std::set<std::string> shipped = {"descriptors", "net.ipv4.ip_local_reserved_ports"};
+  std::set<std::string> shipped = {"descriptors", "modules", "virtual-machine", "net.ipv4.ip_local_reserved_ports"};
   for (const auto& file : std::filesystem::directory_iterator(LOADSTAR_SOURCE_DIR "/deploy/tuning")) {
     std::ifstream text(file.path());
     for (std::string line; std::getline(text, line);) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "tests/agent/tuner/fake_host.h"
 
 namespace loadstar::agent {
@@ -45,6 +47,30 @@ TEST(CouplingTest, WhatTheProfileReservesItselfStays) {
 TEST(CouplingTest, WithoutAWiderRangeNothingIsReserved) {
   EXPECT_THAT(KeysOf(WithCouplings(Profile("p", {Setting("net.core.somaxconn", {4096})}), {9100})),
               ElementsAre("net.core.somaxconn"));
+}
+
+TEST(CouplingTest, WhatAnotherKeyMakesOfAValueIsTold) {
+  std::map<std::string, std::string> values = {{"net.core.somaxconn", "4096"},
+                                               {"net.netfilter.nf_conntrack_buckets", "65536"},
+                                               {"net.ipv4.tcp_mem", "100\t200\t300"}};
+  const auto remark = [&](const char* key, const std::string& value) {
+    return CouplingRemark(key, value, [&](const std::string& other) { return values[other]; });
+  };
+  EXPECT_EQ(remark("net.ipv4.tcp_max_syn_backlog", "4096"), "");
+  EXPECT_EQ(remark("net.ipv4.tcp_max_syn_backlog", "8192"),
+            "a listener has no more connections half open than net.core.somaxconn lets it queue, 4096");
+  EXPECT_EQ(remark("net.netfilter.nf_conntrack_max", "131072"), "");
+  EXPECT_EQ(remark("net.netfilter.nf_conntrack_max", "2097152"),
+            "with its 65536 buckets a full table has lists of 64; a larger net.netfilter.nf_conntrack_buckets makes "
+            "them shorter");
+  EXPECT_EQ(remark("net.ipv4.tcp_rmem", "4096\t131072\t4096"), "");
+  EXPECT_EQ(remark("net.ipv4.tcp_rmem", "4096\t131072\t268435456"),
+            "one connection could have more than all together may (net.ipv4.tcp_mem, 300 pages)");
+  values.clear();
+  for (const char* key : {"net.ipv4.tcp_max_syn_backlog", "net.netfilter.nf_conntrack_max", "net.ipv4.tcp_rmem"}) {
+    EXPECT_EQ(remark(key, "4096 131072 268435456"), "") << "what is not known is no reason";
+  }
+  EXPECT_EQ(remark("net.core.somaxconn", "4096"), "");
 }
 
 }  // namespace

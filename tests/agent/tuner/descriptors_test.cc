@@ -380,6 +380,23 @@ TEST_F(DescriptorsTest, WhatSomebodyElseWroteSinceIsTheBaseOfTheNextApply) {
   EXPECT_FALSE(host_.real->Exists(kRecord));
 }
 
+TEST_F(DescriptorsTest, OurOwnLimitInSomebodyElsesTextIsNoBase) {
+  Apply("p", 1000, 2000);
+  // An editor that keeps what it finds.
+  std::string theirs = host_.TextOf(kJson);
+  theirs.insert(theirs.rfind('}'), ", \"icc\": false");
+  host_.WriteFile(kJson, theirs);
+  for (const uint64_t soft : {1000, 1500}) {
+    const auto steps = Apply("p", soft, 2000);
+    EXPECT_THAT(Words(steps), Contains("docker default-ulimits nofile: FOREIGN 1000:2000 1000:2000"));
+    EXPECT_TRUE(Find(steps, Descriptors::kDockerKey)->obstacle());
+    EXPECT_EQ(host_.TextOf(kJson), theirs);
+  }
+  EXPECT_THAT(Words(descriptors_.Rollback("p", true)),
+              Contains("docker default-ulimits nofile: RESTORED 1000:2000 16:32"));
+  EXPECT_EQ(host_.Everything(), before_);
+}
+
 TEST_F(DescriptorsTest, AFileThatWasNeverWrittenIsNotRestored) {
   host_.WriteFile(kJson, R"({"default-ulimits":{"nofile":{"Name":"nofile","Soft":5000,"Hard":-1}}})");
   EXPECT_THAT(Words(Apply("p", 1000, 2000)),
@@ -426,8 +443,9 @@ TEST_F(DescriptorsTest, WithoutSystemdTheEnginesProcessTellsWhatContainersInheri
   host_.WriteFile(
       "/proc/77/limits",
       absl::StrCat(head, "Max open files            300000               300000               files     \n"));
-  EXPECT_THAT(Words(descriptors_.Plan("p", Limits(1000, 2000), kNrOpen)),
-              ElementsAre("docker default-ulimits nofile: CHANGED 0:300000 1000:300000"));
+  const auto plan = descriptors_.Plan("p", Limits(1000, 2000), kNrOpen);
+  EXPECT_THAT(Words(plan), ElementsAre("docker default-ulimits nofile: CHANGED unknown:300000 300000:300000"));
+  EXPECT_THAT(MessageOf(plan, Descriptors::kDockerKey), HasSubstr("the hard one is not less"));
 }
 
 TEST_F(DescriptorsTest, ACopyOfThatNameThatIsThereIsNotTouched) {

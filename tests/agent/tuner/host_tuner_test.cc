@@ -8,6 +8,9 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <map>
+#include <optional>
 
 #include "lib/os/files.h"
 #include "tests/agent/tuner/fake_host.h"
@@ -43,14 +46,25 @@ class HostTunerTest : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(root_); }
 
   void Restart(const Era& era = kEra) {
-    descriptors_ =
-        std::make_unique<Descriptors>(files_.get(), Descriptors::Options{.record = "/record", .run = NoPrograms});
-    tuner_ = std::make_unique<HostTuner>(&host_, &host_, descriptors_.get(), era,
-                                         HostTuner::Options{.root = root_,
-                                                            .persistable = persistable_,
-                                                            .allowed = allowed_,
-                                                            .listening = [] { return std::vector<uint16_t>{9100}; },
-                                                            .try_out = [this](auto, auto) { return probe_; }});
+    descriptors_ = std::make_unique<Descriptors>(
+        files_.get(), Descriptors::Options{.record = "/record", .proc = os::Proc(root_ + "/proc"), .run = NoPrograms});
+    modules_ = std::make_unique<Modules>(
+        Modules::Options{.record = root_ + "/modules", .era = era.of_host, .run = [this](const auto& command) {
+                           return Modprobe(command);
+                         }});
+    HostTuner::Options options;
+    options.root = root_;
+    options.persistable = persistable_;
+    options.allowed = allowed_;
+    options.kernel = {.release = "6.1.0-18-amd64", .cgroup = 2};
+    options.listening = [] { return std::vector<uint16_t>{9100}; };
+    options.try_out = [this](auto, auto) { return probe_; };
+    options.claim = [this](v1::SysctlScope scope) { return Claim(scope); };
+    options.may_claim = [this](v1::SysctlScope scope) { return MayClaim(scope); };
+    options.keep_claims = [this](const auto& scopes) { Keep(scopes); };
+    options.other_tuners = [this] { return others_; };
+    options.new_namespaces = [this](const auto&) { return NewNamespaces(); };
+    tuner_ = std::make_unique<HostTuner>(&host_, &host_, descriptors_.get(), modules_.get(), era, options);
     tuner_->Load();
   }
 
@@ -75,6 +89,36 @@ class HostTunerTest : public ::testing::Test {
   static v1::TuneHost Apply(const std::vector<v1::SysctlSetting>& settings) {
     return Order(v1::TUNE_ACTION_APPLY, settings);
   }
+  absl::Status MayClaim(v1::SysctlScope scope) const {
+    return scope == taken_ ? absl::FailedPreconditionError("another agent (process 7) has it") : absl::OkStatus();
+  }
+  absl::Status Claim(v1::SysctlScope scope) {
+    if (MayClaim(scope).ok()) claimed_.insert(scope);
+    return MayClaim(scope);
+  }
+  void Keep(const std::set<v1::SysctlScope>& scopes) {
+    for (auto claim = claimed_.begin(); claim != claimed_.end();) {
+      claim = scopes.count(*claim) > 0 ? std::next(claim) : claimed_.erase(claim);
+    }
+  }
+  absl::StatusOr<std::unique_ptr<SysctlTree>> NewNamespaces() const {
+    if (!fresh_.has_value()) return absl::PermissionDeniedError("cannot make namespaces as a container has them");
+    auto tree = std::make_unique<FakeHost>();
+    tree->values = *fresh_;
+    return tree;
+  }
+  absl::StatusOr<CommandResult> Modprobe(const std::vector<std::string>& command) {
+    EXPECT_EQ(command.front(), "modprobe");
+    EXPECT_EQ(command.back(), "nf_conntrack");
+    ++modprobes_;
+    if (modprobe_fails_) return CommandResult{.code = 1, .output = "modprobe: FATAL: Module nf_conntrack not found\n"};
+    if (command[1] == "-r") {
+      host_.values.erase(kTracked);
+    } else {
+      host_.values[kTracked] = "65536";
+    }
+    return CommandResult{};
+  }
   std::string File(const std::string& profile) const { return root_ + PersistentFile(profile); }
   static std::string PersistentFile(const std::string& profile) {
     return "/etc/sysctl.d/90-loadstar-" + profile + ".conf";
@@ -84,9 +128,16 @@ class HostTunerTest : public ::testing::Test {
   bool persistable_ = true;
   std::set<std::string> allowed_ = {kBacklog, kFinTimeout, kTracked, kRange, kReserved};
   Probe probe_{Probe::Outcome::kWorks, "tried"};
+  std::optional<v1::SysctlScope> taken_;  // by another agent
+  std::set<v1::SysctlScope> claimed_;
+  std::vector<OtherTuner> others_;
+  std::optional<std::map<std::string, std::string>> fresh_;  // what a new namespace has
+  int modprobes_ = 0;
+  bool modprobe_fails_ = false;
   FakeHost host_;
   std::unique_ptr<HostFiles> files_;
   std::unique_ptr<Descriptors> descriptors_;
+  std::unique_ptr<Modules> modules_;
   std::unique_ptr<HostTuner> tuner_;
   std::vector<v1::TuneStep> steps_;
   absl::Status status_;
@@ -147,8 +198,7 @@ TEST_F(HostTunerTest, RefusesNamesThatAreNone) {
 TEST_F(HostTunerTest, DoesNotTakeItselfForAVirtualMachine) {
   v1::TuneHost order = Apply({Setting(kBacklog, {4096})});
   order.mutable_profile()->mutable_virtual_machine()->set_cpus(12);
-  EXPECT_THAT(Do(order, absl::StatusCode::kFailedPrecondition), IsEmpty());
-  EXPECT_THAT(std::string(status_.message()), HasSubstr("colima-setup.sh"));
+  EXPECT_THAT(Do(order, absl::StatusCode::kInvalidArgument), IsEmpty());
   EXPECT_EQ(host_.values[kBacklog], "128");
 }
 
@@ -157,7 +207,210 @@ TEST_F(HostTunerTest, ALimitOfAModuleThatIsNotLoadedIsNoObstacle) {
   EXPECT_THAT(Do(Order(v1::TUNE_ACTION_PLAN, {tracked})), ElementsAre("!net.netfilter.nf_conntrack_max MISSING"));
   tracked.set_module("nf_conntrack");
   EXPECT_THAT(Do(Order(v1::TUNE_ACTION_PLAN, {tracked})), ElementsAre("net.netfilter.nf_conntrack_max MISSING"));
-  EXPECT_THAT(steps_[0].message(), HasSubstr("modprobe nf_conntrack"));
+  EXPECT_THAT(
+      steps_[0].message(),
+      HasSubstr("it comes with the module nf_conntrack, and limits nothing where that is not loaded; --load-modules"));
+}
+
+TEST_F(HostTunerTest, LoadsAModuleWhenItIsAskedToAndAllowed) {
+  v1::SysctlSetting tracked = Setting(kTracked, {100'000});
+  tracked.set_module("nf_conntrack");
+  v1::TuneHost order = Order(v1::TUNE_ACTION_PLAN, {tracked});
+  order.set_load_modules(true);
+  EXPECT_THAT(Do(order), ElementsAre("!module nf_conntrack FORBIDDEN", "net.netfilter.nf_conntrack_max MISSING"));
+  EXPECT_THAT(steps_[0].message(), HasSubstr("--allow-tuning modules"));
+  allowed_.insert("modules");
+  Restart();
+  EXPECT_THAT(Do(order), ElementsAre("module nf_conntrack CHANGED", "net.netfilter.nf_conntrack_max MISSING"));
+  EXPECT_EQ(modprobes_, 0) << "a plan changes nothing";
+
+  order.set_action(v1::TUNE_ACTION_APPLY);
+  modprobe_fails_ = true;
+  EXPECT_THAT(Do(order), ElementsAre("!module nf_conntrack REFUSED", "net.netfilter.nf_conntrack_max MISSING"));
+  EXPECT_THAT(steps_[0].message(), HasSubstr("Module nf_conntrack not found"));
+  modprobe_fails_ = false;
+  EXPECT_THAT(Do(order), ElementsAre("module nf_conntrack CHANGED", "net.netfilter.nf_conntrack_max CHANGED"));
+  EXPECT_EQ(host_.values[kTracked], "100000");
+  EXPECT_THAT(Do(order), ElementsAre("net.netfilter.nf_conntrack_max FULFILLED"));
+  EXPECT_EQ(modprobes_, 2);
+  Restart();
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_STATUS)),
+              ElementsAre("net.netfilter.nf_conntrack_max APPLIED", "module nf_conntrack APPLIED"));
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_ROLLBACK)),
+              ElementsAre("net.netfilter.nf_conntrack_max RESTORED", "module nf_conntrack RESTORED"));
+  EXPECT_EQ(host_.values.count(kTracked), 0U) << "unloaded again";
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_STATUS)), IsEmpty());
+}
+
+TEST_F(HostTunerTest, AModuleInUseOrOfAnotherBootStays) {
+  allowed_.insert("modules");
+  Restart();
+  v1::SysctlSetting tracked = Setting(kTracked, {100'000});
+  tracked.set_module("nf_conntrack");
+  v1::TuneHost order = Apply({tracked});
+  order.set_load_modules(true);
+  (void)Do(order);
+  modprobe_fails_ = true;
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_ROLLBACK)),
+              ElementsAre("net.netfilter.nf_conntrack_max RESTORED", "module nf_conntrack KEPT"));
+  EXPECT_THAT(steps_[1].message(), HasSubstr("it stays until the next boot: modprobe: FATAL"));
+  EXPECT_EQ(host_.values[kTracked], "65536");
+  // What another profile has of it keeps it loaded, until that goes as well.
+  modprobe_fails_ = false;
+  host_.values.erase(kTracked);
+  (void)Do(order);
+  v1::TuneHost other = order;
+  other.mutable_profile()->set_name("other");
+  other.mutable_profile()->mutable_sysctls(0)->set_values(0, 200'000);
+  EXPECT_THAT(Do(other), ElementsAre("net.netfilter.nf_conntrack_max CHANGED"));
+  v1::TuneHost back = Order(v1::TUNE_ACTION_ROLLBACK);
+  back.set_profile_name("big");
+  EXPECT_THAT(Do(back), ElementsAre("net.netfilter.nf_conntrack_max KEPT", "module nf_conntrack KEPT"));
+  EXPECT_EQ(host_.values[kTracked], "200000");
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_ROLLBACK)),
+              ElementsAre("net.netfilter.nf_conntrack_max RESTORED", "module nf_conntrack RESTORED"));
+
+  // After a boot it is not ours to unload.
+  modprobe_fails_ = false;
+  host_.values.erase(kTracked);
+  (void)Do(order);
+  Restart({.of_host = "boot-2", .of_network_namespace = "boot-2/namespace-1"});
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_ROLLBACK)), IsEmpty());
+}
+
+TEST_F(HostTunerTest, LoadsNoModuleThatBringsNothingOfTheProfile) {
+  allowed_.insert("modules");
+  allowed_.insert("net.ipv4.no_such_key");
+  Restart();
+  v1::SysctlSetting other = Setting("net.ipv4.no_such_key", {1});
+  other.set_module("evil");
+  v1::TuneHost order = Apply({other});
+  order.set_load_modules(true);
+  EXPECT_THAT(Do(order), ElementsAre("!module evil FORBIDDEN", "net.ipv4.no_such_key MISSING"));
+  EXPECT_EQ(modprobes_, 0);
+}
+
+TEST_F(HostTunerTest, MakesOnlyWhatIsMeantForThisHost) {
+  v1::SysctlSetting old = Setting(kBacklog, {4096});
+  old.mutable_when()->set_kernel_before("5.4");
+  v1::SysctlSetting recent = Setting(kFinTimeout, {30}, v1::SYSCTL_POLICY_EXACTLY);
+  recent.mutable_when()->set_kernel_from("6.1");
+  v1::SysctlSetting inside = Setting("net.ipv4.tcp_tw_reuse", {1}, v1::SYSCTL_POLICY_EXACTLY);
+  inside.set_scope(v1::SYSCTL_SCOPE_CONTAINER);
+  v1::SysctlSetting machine = Setting("vm.swappiness", {1});
+  machine.set_scope(v1::SYSCTL_SCOPE_VIRTUAL_MACHINE);
+  EXPECT_THAT(Do(Apply({old, recent, inside, machine})),
+              ElementsAre("net.core.somaxconn NOT_MEANT", "net.ipv4.tcp_tw_reuse NOT_MEANT", "vm.swappiness NOT_MEANT",
+                          "net.ipv4.tcp_fin_timeout CHANGED"));
+  EXPECT_THAT(steps_[0].message(), HasSubstr("kernels before 5.4; this host has kernel 6.1.0-18-amd64"));
+  EXPECT_THAT(steps_[1].message(), HasSubstr("--containers"));
+  EXPECT_EQ(host_.values[kBacklog], "128");
+}
+
+TEST_F(HostTunerTest, AProfileForAnotherKernelIsRefusedAsAWhole) {
+  v1::TuneHost order = Apply({Setting(kBacklog, {4096})});
+  order.mutable_profile()->mutable_when()->set_kernel_from("6.5");
+  EXPECT_THAT(Do(order, absl::StatusCode::kFailedPrecondition), IsEmpty());
+  EXPECT_EQ(status_.message(), "profile big is meant for kernels from 6.5 on; this host has kernel 6.1.0-18-amd64");
+  EXPECT_TRUE(host_.journal.empty());
+}
+
+TEST_F(HostTunerTest, LeavesToAnotherAgentWhatIsUnderItsCare) {
+  v1::SysctlSetting shared = Setting(kTracked, {100'000});
+  shared.set_scope(v1::SYSCTL_SCOPE_HOST);
+  v1::SysctlSetting own = Setting(kBacklog, {4096});
+  own.set_scope(v1::SYSCTL_SCOPE_NETWORK_NAMESPACE);
+  host_.values[kTracked] = "65536";
+  taken_ = v1::SYSCTL_SCOPE_HOST;
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_PLAN, {shared, own})),
+              ElementsAre("net.core.somaxconn CHANGED", "!net.netfilter.nf_conntrack_max NOT_TRIED"));
+  EXPECT_TRUE(claimed_.empty()) << "a plan keeps nothing";
+  EXPECT_THAT(Do(Apply({shared, own})),
+              ElementsAre("net.core.somaxconn CHANGED", "!net.netfilter.nf_conntrack_max NOT_TRIED"));
+  EXPECT_THAT(steps_[1].message(), HasSubstr("another agent (process 7)"));
+  EXPECT_EQ(host_.values[kTracked], "65536");
+  EXPECT_THAT(claimed_, ElementsAre(v1::SYSCTL_SCOPE_NETWORK_NAMESPACE));
+  claimed_.clear();
+  Restart();
+  EXPECT_THAT(claimed_, ElementsAre(v1::SYSCTL_SCOPE_NETWORK_NAMESPACE)) << "its next life has it again";
+  (void)Do(Order(v1::TUNE_ACTION_ROLLBACK));
+  EXPECT_TRUE(claimed_.empty());
+}
+
+TEST_F(HostTunerTest, ClaimsOnlyWhatItChanged) {
+  v1::SysctlSetting own = Setting(kBacklog, {4096});
+  own.set_scope(v1::SYSCTL_SCOPE_NETWORK_NAMESPACE);
+  host_.refused.insert(kBacklog);
+  EXPECT_THAT(Do(Apply({own})), ElementsAre("!net.core.somaxconn REFUSED"));
+  EXPECT_TRUE(claimed_.empty());
+  host_.refused.clear();
+  host_.values[kBacklog] = "4096";
+  EXPECT_THAT(Do(Apply({own})), ElementsAre("net.core.somaxconn FULFILLED"));
+  EXPECT_TRUE(claimed_.empty());
+  Restart();
+  EXPECT_TRUE(claimed_.empty());
+}
+
+TEST_F(HostTunerTest, PutsNothingBackUnderAnotherAgentUnlessForced) {
+  v1::SysctlSetting own = Setting(kBacklog, {4096});
+  own.set_scope(v1::SYSCTL_SCOPE_NETWORK_NAMESPACE);
+  (void)Do(Apply({own}));
+  taken_ = v1::SYSCTL_SCOPE_NETWORK_NAMESPACE;
+  claimed_.clear();
+  Restart();
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_ROLLBACK)), ElementsAre("!net.core.somaxconn NOT_TRIED"));
+  EXPECT_THAT(steps_[0].message(), HasSubstr("--force"));
+  EXPECT_EQ(host_.values[kBacklog], "4096");
+  v1::TuneHost forced = Order(v1::TUNE_ACTION_ROLLBACK);
+  forced.set_force(true);
+  EXPECT_THAT(Do(forced), ElementsAre("net.core.somaxconn RESTORED"));
+  EXPECT_EQ(host_.values[kBacklog], "128");
+}
+
+TEST_F(HostTunerTest, DoesNotWidenTheRangeWhenItsReservationIsAnotherAgents) {
+  v1::SysctlSetting range = Setting(kRange, {1024, 65'535}, v1::SYSCTL_POLICY_COVERS);
+  range.set_scope(v1::SYSCTL_SCOPE_HOST);
+  taken_ = v1::SYSCTL_SCOPE_NETWORK_NAMESPACE;
+  EXPECT_THAT(Do(Apply({range})),
+              ElementsAre("!net.ipv4.ip_local_reserved_ports NOT_TRIED", "!net.ipv4.ip_local_port_range NOT_TRIED"));
+  EXPECT_EQ(host_.values[kRange], "32768\t60999");
+}
+
+TEST_F(HostTunerTest, NamesWhoElseSetsWhatItSets) {
+  others_ = {{.name = "tuned (process 812, profile mine)", .off = "Turn it off.", .keys = {kBacklog, "vm.swappiness"}}};
+  EXPECT_THAT(Do(Apply({Setting(kBacklog, {4096})})),
+              ElementsAre("net.core.somaxconn CHANGED", "other tuner CONTESTED"));
+  EXPECT_THAT(steps_[1].message(), HasSubstr("tuned (process 812, profile mine) sets net.core.somaxconn too"));
+  EXPECT_THAT(steps_[1].message(), HasSubstr("Turn it off."));
+  EXPECT_THAT(Do(Order(v1::TUNE_ACTION_STATUS)), ElementsAre("net.core.somaxconn APPLIED", "other tuner CONTESTED"));
+  EXPECT_THAT(Do(Apply({Setting(kFinTimeout, {30}, v1::SYSCTL_POLICY_EXACTLY)})),
+              ElementsAre("net.ipv4.tcp_fin_timeout CHANGED"))
+      << "what it does not set is no conflict";
+}
+
+TEST_F(HostTunerTest, PlansForContainersAndWhatTheyNeedOfTheHost) {
+  v1::SysctlSetting shared = Setting(kTracked, {100'000});
+  shared.set_scope(v1::SYSCTL_SCOPE_HOST);
+  host_.values[kTracked] = "65536";
+  host_.values["fs.nr_open"] = "1048576";
+  v1::SysctlSetting own = Setting(kBacklog, {8192});
+  own.set_scope(v1::SYSCTL_SCOPE_NETWORK_NAMESPACE);
+  v1::TuneHost order = Order(v1::TUNE_ACTION_PLAN, {shared, own});
+  order.mutable_profile()->mutable_descriptors()->set_soft(262'144);
+  order.mutable_profile()->mutable_descriptors()->set_hard(262'144);
+  order.set_containers(true);
+  EXPECT_THAT(Do(order),
+              ElementsAre("net.netfilter.nf_conntrack_max CHANGED", "!namespaces UNSUITABLE", "ulimit nofile CHANGED"));
+  EXPECT_THAT(steps_[1].message(), HasSubstr("CAP_SYS_ADMIN"));
+  fresh_.emplace()[kBacklog] = "4096";
+  EXPECT_THAT(Do(order), ElementsAre("net.netfilter.nf_conntrack_max CHANGED", "net.core.somaxconn CHANGED",
+                                     "ulimit nofile CHANGED"));
+  EXPECT_EQ(steps_[0].place(), v1::TUNE_PLACE_UNSPECIFIED);
+  EXPECT_EQ(steps_[1].place(), v1::TUNE_PLACE_CONTAINER);
+  EXPECT_EQ(steps_[1].before(), "4096") << "not the host's 128";
+  EXPECT_EQ(steps_[2].after(), "262144:262144");
+  order.set_action(v1::TUNE_ACTION_APPLY);
+  EXPECT_THAT(Do(order, absl::StatusCode::kInvalidArgument), IsEmpty());
 }
 
 TEST_F(HostTunerTest, ReservesThePortsOfListenersBeforeItWidensTheRange) {

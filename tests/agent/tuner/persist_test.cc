@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -57,6 +58,21 @@ TEST_F(PersistTest, AProfilesFileIsWrittenReplacedAndRemoved) {
   ASSERT_TRUE(Unpersist(root_, "mine").ok());
   EXPECT_FALSE(std::filesystem::exists(path));
   EXPECT_TRUE(Unpersist(root_, "mine").ok());
+}
+
+TEST_F(PersistTest, WhatAnInterruptedWriteLeftIsTakenAway) {
+  const std::string stray = root_ + "/etc/sysctl.d/90-loadstar-mine.conf.tmp";
+  Write("etc/sysctl.d/90-loadstar-mine.conf.tmp", "net.core.som");
+  TidyPersisted(root_);
+  EXPECT_TRUE(std::filesystem::exists(stray)) << "it may be somebody's who is writing it";
+  std::filesystem::last_write_time(stray, std::filesystem::file_time_type::clock::now() - std::chrono::minutes(2));
+  Write("etc/sysctl.d/90-loadstar-mine.conf", "net.core.somaxconn = 1\n");
+  Write("etc/sysctl.d/99-site.conf.tmp", "x");
+  TidyPersisted(root_);
+  EXPECT_FALSE(std::filesystem::exists(stray));
+  EXPECT_TRUE(std::filesystem::exists(root_ + "/etc/sysctl.d/90-loadstar-mine.conf"));
+  EXPECT_TRUE(std::filesystem::exists(root_ + "/etc/sysctl.d/99-site.conf.tmp")) << "not ours";
+  TidyPersisted(root_ + "/nowhere");
 }
 
 TEST_F(PersistTest, WhoIsReadLaterAndSaysOtherwiseIsARival) {

@@ -157,7 +157,7 @@ TEST_F(TunerTest, KeysThatCannotBeHadAreNamedAndTheRestIsDone) {
               ElementsAre("net.core.somaxconn missing", "net.ipv4.tcp_rmem read-only",
                           "net.ipv4.tcp_fin_timeout unsuitable", "net.ipv4.ip_local_port_range refused",
                           "net.ipv4.ip_local_reserved_ports changed", "net.netfilter.nf_conntrack_max missing"));
-  EXPECT_THAT(steps[5].why, HasSubstr("modprobe nf_conntrack"));
+  EXPECT_THAT(steps[5].why, HasSubstr("comes with the module nf_conntrack"));
   EXPECT_EQ(Value("net.ipv4.ip_local_port_range"), "32768\t60999");
   EXPECT_THAT(Words(tuner->Rollback("big", false)), ElementsAre("net.ipv4.ip_local_reserved_ports restored"));
 }
