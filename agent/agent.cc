@@ -86,6 +86,7 @@ class Agent::Impl {
     absl::StatusOr<std::unique_ptr<Tuning>> tuning =
         Tuning::Create({.folder = config_.state_folder,
                         .allowed = {config_.policy.tunable.begin(), config_.policy.tunable.end()},
+                        .machine = config_.colima_machine,
                         .on_changed = [this] { monitor_->ReadNow(); }},
                        sink);
     if (!tuning.ok()) return tuning.status();

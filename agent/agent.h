@@ -14,7 +14,8 @@ struct AgentConfig {
   std::string state_folder;  // this agent's alone; created when missing
   Policy policy;             // policy.bin_folder has loadstar-worker in it
   std::string version;
-  std::string worker_backend = "auto";  // as net::Loop::Create takes it
+  std::string colima_machine = "loadstar";  // the host's virtual machine, if it has one (MachineName)
+  std::string worker_backend = "auto";      // as net::Loop::Create takes it
 };
 
 // The whole agent: the core, the parts that act for it, and the loop between them.

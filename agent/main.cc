@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/agent.h"
+#include "agent/tuner/colima/colima_cli.h"
 #include "agent/tuner/host_tuner.h"
 #include "lib/os/stop_signals.h"
 #include "lib/rpc/rpc.h"
@@ -69,8 +70,12 @@ int Main(int argc, char** argv) {
   app.add_option("--allow-program", config.policy.programs,
                  "Program that may be deployed; replaces the default (loadstar-target beside this program)");
   app.add_option("--allow-tuning", config.policy.tunable,
-                 "Kernel setting that may be tuned, or \"descriptors\"; replaces the default (those of the shipped "
-                 "profiles); \"none\" allows no tuning");
+                 "Kernel setting that may be tuned, or \"descriptors\", \"modules\", \"virtual-machine\"; replaces the "
+                 "default (those of the "
+                 "shipped profiles); \"none\" allows no tuning");
+  app.add_option("--colima-machine", config.colima_machine,
+                 "Colima's name of this host's virtual machine, which profiles with virtualMachine are applied to")
+      ->capture_default_str();
   app.add_option("--bin-dir", bin_folder, "Folder of loadstar-worker and loadstar-target")->capture_default_str();
   app.add_option("--worker-backend", config.worker_backend,
                  "How workers talk to the kernel: auto, io_uring or epoll; auto falls back to epoll and says why")
@@ -122,13 +127,20 @@ int Main(int argc, char** argv) {
   if (config.policy.tunable.empty()) config.policy.tunable = DefaultTunable();
   if (config.policy.tunable == std::vector<std::string>{"none"}) config.policy.tunable.clear();
   for (const std::string& key : config.policy.tunable) {
-    if (key != HostTuner::kDescriptorsAllowed && !spec::IsSysctlKey(key)) {
+    if (key != HostTuner::kDescriptorsAllowed && key != HostTuner::kModulesAllowed &&
+        key != HostTuner::kVirtualMachineAllowed && !spec::IsSysctlKey(key)) {
       return Refuse(absl::InvalidArgumentError(absl::StrCat("--allow-tuning \"", key,
                                                             "\" is no sysctl's name; write it with dots, such as "
                                                             "net.core.somaxconn")),
                     kInvalidInput);
     }
   }
+  const absl::StatusOr<std::string> machine = MachineName(config.colima_machine);
+  if (!machine.ok()) {
+    return Refuse(absl::InvalidArgumentError(absl::StrCat("--colima-machine ", machine.status().message())),
+                  kInvalidInput);
+  }
+  config.colima_machine = *machine;
   config.state_folder = std::filesystem::absolute(config.state_folder).lexically_normal().string();
 
   const os::StopSignals signals;

@@ -1,6 +1,8 @@
-"""loadstar-colima and deploy/colima-setup.sh: the five verbs against a strict double of Colima's command line, whose virtual
-machine is a network namespace, at two versions of it. Which calls are made is compared with docs/colima.md."""
+"""loadstar-colima and deploy/colima-setup.sh, and `loadstar tune` through an agent, against a strict double of Colima's command
+line, whose virtual machine is a network namespace, at two versions of it. Which calls are made is compared with
+docs/colima.md."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -11,13 +13,16 @@ import resource
 import shutil
 import subprocess
 import tempfile
+import time
+import types
 import unittest
 import uuid
 
 import yaml
 
 import harness
-from harness import BIN, INVALID, NOT_CARRIED_OUT, PASSED, ROOT, CliResult
+from harness import BIN, INVALID, NOT_CARRIED_OUT, PASSED, ROOT, THRESHOLD_FAILED, CliResult
+from test_tuning import settings
 
 OLD, NEW = "0.6.9", "0.10.1"
 VERBS = ("start", "config", "stop", "status", "clean")
@@ -63,7 +68,7 @@ def as_documented(call):
             words[words.index(flag) + 1] = "N"
     text = " ".join(f"'{word}'" if " " in word else word for word in words)
     text = re.sub(r"sysctl -e .*", "sysctl -e KEY...", text)
-    text = re.sub(r"'?net\.[\w.]+=[^']*'?", "KEY=VALUE", text)
+    text = re.sub(r"sysctl -w .*", "sysctl -w KEY=VALUE", text)
     text = re.sub(r"--nofile=\d+:\d+", "--nofile=SOFT:HARD", text)
     return re.sub(r"modprobe -- \w+", "modprobe -- MODULE", text)
 
@@ -74,7 +79,9 @@ def documented_calls():
             if re.match(r"(colima|limactl|docker) ", line)}
 
 
-class Colima(harness.TestCase):
+class Doubled(harness.TestCase):
+    """What is known of the double."""
+
     def setUp(self):
         self.made = set()
 
@@ -134,9 +141,10 @@ class Colima(harness.TestCase):
                 self.inside("cat", "/etc/docker/daemon.json"), self.inside("docker", "ps", "-q")]
 
     def tune(self, *writes):
-        read = self.inside("sysctl", "-e", *KEYS)
-        return [read, *[self.inside("sysctl", "-w", write) for write in writes], *([read] if writes else []),
-                self.inside("prlimit", f"--nofile={SOFT}:{HARD}", "sh", "-c", "ulimit -Sn; ulimit -Hn")]
+        made = [[self.inside("sysctl", "-w", write), self.inside("sysctl", "-e", write.split("=")[0])] for write in writes]
+        return [self.inside("cat", "/proc/sys/kernel/random/boot_id"), self.inside("sysctl", "-e", *KEYS),
+                *[call for calls in made for call in calls], self.inside("prlimit", f"--nofile={SOFT}:{HARD}", "sh", "-c",
+                                                                        "ulimit -Sn; ulimit -Hn")]
 
     def start_call(self, version, cpus=12, memory=16, disk=100):
         return ["colima", "start", "--profile", "loadstar", "--runtime", "docker", "--cpus" if version == NEW else "--cpu",
@@ -160,8 +168,8 @@ class Colima(harness.TestCase):
     def set_machine(self, **facts):
         (self.folder / "machines").write_text(json.dumps({"loadstar": {**(self.machine() or {}), **facts}}))
 
-    # ---- Tests
 
+class Colima(Doubled):
     def five_verbs(self, version):
         self.double(version)
         started = self.run_program("start")
@@ -402,6 +410,198 @@ hostname: "on"
         self.assertEqual(self.run_program("clean", program=script, tuning=False).code, INVALID)
         self.assertEqual(self.run_program("clean", "--yes", program=script, tuning=False).code, PASSED)
         self.assertEqual(self.run_program("destroy", program=script, tuning=False).code, INVALID)
+
+
+
+class ThroughTheCoordinator(Doubled):
+    """`loadstar tune` of a profile that has a virtual machine, on an agent whose host has Colima."""
+
+    def start(self, running=True, **faults):
+        """Coordinator, agent and double; `running`: with a machine that the user made, large enough for every profile."""
+        self.double(**faults)
+        if running:
+            limit = {"Name": "nofile", "Soft": 262144, "Hard": 262144}
+            mine = {"cpu": 12, "memory": 16, "disk": 100, "docker": {"default-ulimits": {"nofile": limit}}}
+            self.config.parent.mkdir(parents=True)
+            self.config.write_text(f"# mine\n{yaml.safe_dump(mine)}")
+            self.set_machine(cpu=12, memory=16, disk=100, arch="x86_64", runtime="docker", vmType="qemu", mountType="sshfs",
+                             status="Running")
+            (self.folder / "daemon.json").write_text(json.dumps(mine["docker"]))
+            self.mine = self.config.read_text()
+        self.loadstar = self.cluster()
+        self.loadstar.start_coordinator()
+        self.loadstar.start_agent(environment=self.environment)
+        self.before = self.settings()
+        self.calls()
+
+    def settings(self):
+        """Every setting inside, but those that change by themselves."""
+        def run(*command):
+            return subprocess.run(["ip", "netns", "exec", self.namespace, *command], check=True, capture_output=True, text=True,
+                                  timeout=20).stdout
+        return settings(types.SimpleNamespace(run=run))
+
+    def ask(self, *arguments, json_output=True):
+        return self.loadstar.cli("tune", *arguments, json_output=json_output)
+
+    def colima(self, *arguments):
+        """What the user does without Loadstar."""
+        subprocess.run([self.folder / "bin/colima", *arguments], env={**os.environ, **self.environment}, check=True,
+                       capture_output=True, timeout=60)
+
+    def restart(self):
+        self.colima("stop", "--profile", "loadstar")
+        self.colima("start", "--profile", "loadstar")
+
+    def files(self):
+        return sorted(path.name for path in self.config.parent.iterdir())
+
+    def outcomes(self, result):
+        return {key: step["outcome"].replace("TUNE_OUTCOME_", "") for key, step in self.steps(result).items()}
+
+    def print_table(self, profile, applied, rolled_back):
+        restored = self.steps(rolled_back)
+        for key, step in self.steps(applied).items():
+            print(f"{profile} | {key} | {step.get('before', '')!r} | {step.get('after', '') or step['outcome']!r} | "
+                  f"{restored.get(key, {}).get('after', '')!r}")
+
+    def test_profiles_are_planned_applied_tried_out_and_put_back_exactly(self):
+        self.start()
+        for profile, keys in ((str(self.profile), KEYS), ("colima-100k", ["net.ipv4.tcp_fin_timeout"])):
+            name = "small" if profile == str(self.profile) else profile
+            with self.subTest(name):
+                plan = self.ask("plan", profile)
+                self.assertEqual(plan.code, PASSED, plan)
+                self.assertEqual(self.settings(), self.before, "a plan changes nothing")
+                self.assertEqual(self.files(), ["colima.yaml"])
+                self.assertEqual({step["place"] for step in self.steps(plan).values()}, {"TUNE_PLACE_VIRTUAL_MACHINE"})
+                applied = self.ask("apply", profile)
+                obstacles = [step for step in self.steps(applied).values() if step.get("obstacle")]
+                self.assertEqual(applied.code, NOT_CARRIED_OUT if obstacles else PASSED, applied)
+                if name == "small":
+                    self.assertEqual(obstacles, [])
+                    self.assertEqual(self.values(), WANTED)
+                for key in keys:
+                    self.assertEqual(self.outcomes(plan)[key], "CHANGED", plan)
+                    self.assertEqual(self.outcomes(applied)[key], "CHANGED", applied)
+                self.assertNotEqual(self.settings(), self.before)
+                good = PASSED if not obstacles else THRESHOLD_FAILED
+                verified = self.ask("verify")
+                self.assertEqual(verified.code, good, verified)
+                self.assertEqual(self.outcomes(verified)["net.core.somaxconn"], "APPLIED")
+                self.assertEqual(self.ask("status", name).code, good)
+                again = self.ask("apply", profile)
+                self.assertNotIn("CHANGED", self.outcomes(again).values(), "twice is once")
+                table = self.ask("status", name, json_output=False)
+                self.assertEqual(table.out.count("in the virtual machine:"), 1, table)
+                rolled_back = self.ask("rollback", name)
+                self.assertEqual(rolled_back.code, PASSED, rolled_back)
+                self.assertEqual(self.settings(), self.before)
+                self.assertEqual(self.config.read_text(), self.mine)
+                self.assertEqual(self.files(), ["colima.yaml"])
+                self.print_table(name, applied, rolled_back)
+        calls = self.calls()
+        self.assertFalse([call for call in calls if call[1] in ("start", "stop", "delete")])
+        self.assertLessEqual({as_documented(call) for call in calls}, documented_calls())
+        self.assertEqual(self.ask("status").code, PASSED)
+        self.assertEqual(self.calls(), [], "nothing is called when nothing of ours is there")
+
+    def test_a_machine_that_was_made_stays_and_its_next_start_is_without(self):
+        self.start(running=False)
+        planned = self.ask("plan", str(self.profile))
+        self.assertEqual(planned.code, PASSED, planned)
+        self.assertIsNone(self.machine())
+        self.assertFalse(self.config.exists())
+        applied = self.ask("apply", str(self.profile))
+        self.assertEqual(applied.code, PASSED, applied)
+        self.assertEqual(self.machine()["cpu"], 12)
+        self.assertEqual(self.values(), WANTED)
+        self.assertEqual(self.ask("verify", "small").code, PASSED)
+        rolled_back = self.ask("rollback", "small")
+        self.assertEqual(rolled_back.code, PASSED, rolled_back)
+        steps = self.steps(rolled_back)
+        for key in ("net.core.somaxconn", "virtualMachine.cpus", "virtualMachine.disk", "virtualMachine", "descriptors"):
+            self.assertEqual(steps[key]["outcome"], "TUNE_OUTCOME_KEPT", rolled_back)
+        self.assertIn("never gets smaller", steps["virtualMachine.disk"]["message"])
+        self.assertIn("with the next start", steps["net.core.somaxconn"]["message"])
+        self.assertEqual(self.machine()["status"], "Running", "a rollback neither stops nor deletes it")
+        self.restart()
+        self.assertEqual(self.settings(), self.before)
+        self.assertEqual((self.machine()["cpu"], self.machine()["disk"]), (2, 100))
+        self.assertEqual(self.files(), ["colima.yaml"])
+
+    def test_a_restart_of_the_machine_in_between_is_noticed(self):
+        self.start()
+        self.assertEqual(self.ask("apply", str(self.profile)).code, PASSED)
+        self.restart()
+        self.assertEqual(self.values(), WANTED, "its configuration has made them")
+        status = self.ask("status", "small")
+        self.assertEqual(status.code, PASSED, status)
+        rolled_back = self.ask("rollback", "small")
+        self.assertEqual(rolled_back.code, PASSED, rolled_back)
+        self.assertEqual(self.outcomes(rolled_back)["net.core.somaxconn"], "KEPT")
+        self.assertEqual(self.files(), ["colima.yaml"])
+        self.restart()
+        self.assertEqual(self.settings(), self.before)
+
+    def test_an_agent_that_is_killed_in_the_middle_leaves_what_its_next_life_puts_back(self):
+        self.start()
+        (self.folder / "hang").write_text("after net.ipv4.ip_local_port_range")
+        command = [str(BIN / "loadstar"), "tune", "apply", str(self.profile), "--coordinator", self.loadstar.address]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as applying:
+            harness.wait_for((self.folder / "hanging").exists, 30, "the apply to be in the middle")
+            self.loadstar.processes["local"].kill()
+            self.loadstar.processes["local"].wait()
+            # The coordinator gives the agent up, and its order with it.
+            out, _ = applying.communicate(timeout=90)
+            self.assertEqual(applying.returncode, NOT_CARRIED_OUT, out)
+        self.assertNotEqual(self.settings(), self.before)
+        self.loadstar.start_agent(environment=self.environment)
+        status = self.ask("status", "small")
+        self.assertEqual(self.outcomes(status)["net.ipv4.ip_local_port_range"], "APPLIED", status)
+        self.assertEqual(self.outcomes(status)["net.ipv4.tcp_fin_timeout"], "FAILS", "it was not made any more")
+        rolled_back = self.ask("rollback", "small")
+        self.assertEqual(rolled_back.code, PASSED, rolled_back)
+        self.assertEqual(self.settings(), self.before)
+        self.assertEqual(self.config.read_text(), self.mine)
+        self.assertEqual(self.files(), ["colima.yaml"])
+
+    def test_an_agent_that_waits_for_a_start_is_there_for_its_coordinator(self):
+        self.start(running=False, start_takes=6)
+        command = [str(BIN / "loadstar"), "tune", "apply", str(self.profile), "--coordinator", self.loadstar.address]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as applying:
+            looks, waits = 0, []
+            while applying.poll() is None:
+                began = time.monotonic()
+                agents = self.loadstar.api.ListAgents(harness.service_pb.ListAgentsRequest(), timeout=5).agents
+                waits.append(time.monotonic() - began)
+                self.assertTrue(agents[0].connected)
+                looks += 1
+                time.sleep(0.1)
+            out = applying.communicate(timeout=10)[0]
+            self.assertEqual(applying.returncode, PASSED, out)
+        self.assertGreater(looks, 20)
+        print(f"while the machine started: {looks} looks at the agent, the longest took {max(waits) * 1000:.0f} ms")
+
+    def test_what_is_in_the_way_is_named(self):
+        self.start()
+        folder = os.open(self.config.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            refused = self.ask("apply", str(self.profile), json_output=False)
+            self.assertEqual(refused.code, NOT_CARRIED_OUT, refused)
+            self.assertIn("is at work on the virtual machine", refused.out)
+            self.assertIn(f"process {os.getpid()}", refused.out)
+        finally:
+            os.close(folder)
+        self.assertEqual(self.settings(), self.before)
+        self.loadstar.stop("local")
+        self.loadstar.start_agent(environment={**self.environment, "PATH": str(self.folder)})
+        missing = self.ask("apply", "colima-100k", json_output=False)
+        self.assertEqual(missing.code, NOT_CARRIED_OUT, missing)
+        self.assertIn("colima is not installed: ", missing.out)
+        self.assertIn("limactl is not installed: ", missing.out)
+        self.assertEqual(self.ask("status").code, PASSED)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 #include "agent/tuner/colima/colima_cli.h"
 #include "agent/tuner/colima/colima_config.h"
 #include "agent/tuner/colima/colima_plan.h"
+#include "agent/tuner/colima/machine_record.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace loadstar;  // NOLINT(google-build-using-namespace)
@@ -18,6 +19,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)agent::ParseVersion(text, "version");
   (void)agent::MachineName(text);
   (void)agent::ReadEngineLimits(text);
+  if (const auto record = agent::ParseRecord(text); record.ok()) {
+    if (!agent::ParseRecord(agent::ToText(*record)).ok()) std::abort();
+  }
 
   v1::TuningProfile profile;
   profile.set_name("fuzz");
@@ -37,6 +41,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (after->arch != before->arch || after->mount_type != before->mount_type) std::abort();
     const auto again = agent::MergeConfig(*merged, profile, options);
     if (!again.ok() || *again != *merged) std::abort();
+    const auto restored = agent::RestoreConfig(*merged, *merged, text);
+    if (!restored.ok() || !restored->kept.empty()) std::abort();
+    const auto was = agent::ReadConfig(restored->text);
+    if (!was.ok() || was->ours || was->disk_gib != before->disk_gib) std::abort();
   }
   return 0;
 }

@@ -130,6 +130,12 @@ absl::StatusOr<MachineDetails> ParseDetails(std::string_view text) {
                         .docker_socket = TextOf(object, "docker_socket")};
 }
 
+std::string Said(std::string_view text) {
+  std::string plain(spec::Trim(text));
+  std::erase(plain, '"');
+  return spec::Escaped(plain);
+}
+
 absl::StatusOr<std::string> MachineName(std::string_view text) {
   constexpr std::string_view kPrefix = "colima-";
   std::string name(text.starts_with(kPrefix) ? text.substr(kPrefix.size()) : text);

@@ -69,6 +69,9 @@ absl::StatusOr<std::vector<Machine>> ParseMachines(std::string_view text);
 // `colima status --json`.
 absl::StatusOr<MachineDetails> ParseDetails(std::string_view text);
 
+// What a program said, as part of a sentence: without quotation marks, and what cannot be printed escaped.
+std::string Said(std::string_view text);
+
 // What the user calls a machine as Colima calls it: "colima" and "" are "default", and a prefix "colima-" goes. The
 // rest has the form of a name (lib/spec/name.h), which is safe in a path and as an argument. INVALID_ARGUMENT.
 absl::StatusOr<std::string> MachineName(std::string_view text);

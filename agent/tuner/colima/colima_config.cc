@@ -209,7 +209,8 @@ bool IsOurs(const Node& script) {
 }
 
 // One end of the engine's limit, as the user's daemon.json may spell it: Go takes any case.
-Node* FindAnyCase(Node* mapping, const std::string& lower) {
+template <typename AnyNode>
+AnyNode* FindAnyCase(AnyNode* mapping, const std::string& lower) {
   for (size_t i = 0; i < mapping->keys.size(); ++i) {
     if (spec::Lower(mapping->keys[i].text) == lower) return &mapping->items[i];
   }
@@ -292,6 +293,66 @@ std::string ScriptLine(const v1::SysctlSetting& setting, const std::string& root
   }
 }
 
+// A value further down, or nullptr.
+const Node* At(const Node& root, const std::vector<std::string_view>& path) {
+  const Node* node = &root;
+  for (const std::string_view key : path) {
+    node = node->kind == Node::Kind::kMapping ? node->Find(key) : nullptr;
+    if (node == nullptr) return nullptr;
+  }
+  return node;
+}
+
+bool SameAt(const Node& one, const Node& other, const std::vector<std::string_view>& path) {
+  const Node* first = At(one, path);
+  const Node* second = At(other, path);
+  return first == nullptr || second == nullptr ? first == second : Same(*first, *second);
+}
+
+void Erase(Node* mapping, std::string_view key) {
+  for (size_t i = 0; i < mapping->keys.size(); ++i) {
+    if (mapping->keys[i].text != key) continue;
+    mapping->keys.erase(mapping->keys.begin() + static_cast<std::ptrdiff_t>(i));
+    mapping->items.erase(mapping->items.begin() + static_cast<std::ptrdiff_t>(i));
+    return;
+  }
+}
+
+// Makes the value at a path what it is in `before`. Mappings that are empty without it, and were not there, go as well.
+void PutBack(const Node& before, const std::vector<std::string_view>& path, Node* root) {
+  std::vector<Node*> mappings = {root};
+  for (size_t i = 0; i + 1 < path.size(); ++i) {
+    Node* inner = mappings.back()->Find(path[i]);
+    if (inner == nullptr || inner->kind != Node::Kind::kMapping) return;
+    mappings.push_back(inner);
+  }
+  if (const Node* was = At(before, path); was != nullptr) {
+    Put(mappings.back(), path.back(), *was);
+    return;
+  }
+  Erase(mappings.back(), path.back());
+  for (size_t depth = path.size() - 1; depth > 0; --depth) {
+    const std::vector<std::string_view> outer(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(depth));
+    if (!mappings[depth]->keys.empty() || At(before, outer) != nullptr) return;
+    Erase(mappings[depth - 1], path[depth - 1]);
+  }
+}
+
+// The tree as a text, which reads back as it.
+absl::StatusOr<std::string> Written(const Node& root) {
+  YAML::Emitter out;
+  Emit(root, &out);
+  std::string text = Cat(std::string_view(out.c_str(), out.size()), "\n");
+  // What a person wrote is about to be replaced: only by what reads as it should.
+  const absl::StatusOr<Node> after = Read(text);
+  if (!out.good() || !after.ok() || !Same(*after, root)) {
+    return absl::InvalidArgumentError(
+        "colima.yaml has something in it that cannot be written back as it is. Write its values plainly, or move the "
+        "file away and have it made anew");
+  }
+  return text;
+}
+
 std::string TextOf(const Node& root, std::string_view key) {
   const Node* found = root.Find(key);
   return found != nullptr && found->kind == Node::Kind::kScalar ? found->text : "";
@@ -313,6 +374,10 @@ absl::StatusOr<ColimaConfig> ReadConfig(std::string_view text) {
   config.runtime = TextOf(*root, "runtime");
   config.vm_type = TextOf(*root, "vmType");
   config.mount_type = TextOf(*root, "mountType");
+  if (const Node* limit = At(*root, {"docker", "default-ulimits", "nofile"}); limit != nullptr) {
+    config.soft_descriptors = NumberOf<uint64_t>(FindAnyCase(limit, "soft")).value_or(0);
+    config.hard_descriptors = NumberOf<uint64_t>(FindAnyCase(limit, "hard")).value_or(0);
+  }
   const Node* scripts = root->Find("provision");
   config.ours = scripts != nullptr && std::any_of(scripts->items.begin(), scripts->items.end(), IsOurs);
   return config;
@@ -334,17 +399,53 @@ absl::StatusOr<std::string> MergeConfig(std::string_view existing, const v1::Tun
   if (!report.empty()) return Refused(&report, *before);
   if (Same(root, *before)) return std::string(existing);
 
-  YAML::Emitter out;
-  Emit(root, &out);
-  std::string text = Cat(std::string_view(out.c_str(), out.size()), "\n");
-  // What a person wrote is about to be replaced: only by what reads as it should.
-  const absl::StatusOr<Node> after = Read(text);
-  if (!out.good() || !after.ok() || !Same(*after, root)) {
-    return absl::InvalidArgumentError(
-        "colima.yaml has something in it that cannot be written back as it is. Write its values plainly, or move the "
-        "file away and have it made anew");
+  return Written(root);
+}
+
+std::string WantedText(const v1::SysctlSetting& setting) {
+  return setting.policy() == v1::SYSCTL_POLICY_INCLUDES ? Ports(setting) : Blanked(setting);
+}
+
+bool SameConfig(std::string_view one, std::string_view other) {
+  if (one == other) return true;
+  const absl::StatusOr<Node> first = Read(one);
+  const absl::StatusOr<Node> second = Read(other);
+  return first.ok() && second.ok() && Same(*first, *second);
+}
+
+absl::StatusOr<RestoredConfig> RestoreConfig(std::string_view now, std::string_view left, std::string_view before) {
+  const absl::StatusOr<Node> is = Read(now);
+  const absl::StatusOr<Node> ours = Read(left);
+  const absl::StatusOr<Node> was = Read(before);
+  for (const absl::StatusOr<Node>* read : {&is, &ours, &was}) {
+    if (!read->ok()) return read->status();
   }
-  return text;
+  RestoredConfig restored;
+  Node root = *is;
+  for (const std::vector<std::string_view>& path : std::vector<std::vector<std::string_view>>{
+           {"cpu"}, {"memory"}, {"disk"}, {"vmType"}, {"runtime"}, {"docker", "default-ulimits", "nofile"}}) {
+    // Cannot change after the machine was created; without the key Colima takes its default, which is ours.
+    const bool fixed = path.front() == "vmType" || path.front() == "runtime";
+    if ((fixed && At(*was, path) == nullptr) || SameAt(*is, *was, path)) continue;
+    if (SameAt(*is, *ours, path)) {
+      PutBack(*was, path, &root);
+    } else {
+      restored.kept.emplace_back(path.size() == 1 ? std::string(path.front()) : "docker.default-ulimits.nofile");
+    }
+  }
+  if (Node* scripts = root.Find("provision"); scripts != nullptr && scripts->kind == Node::Kind::kSequence) {
+    const bool any = std::any_of(scripts->items.begin(), scripts->items.end(), IsOurs);
+    std::erase_if(scripts->items, IsOurs);
+    if (any && scripts->items.empty() && was->Find("provision") == nullptr) Erase(&root, "provision");
+  }
+  if (Same(root, *is)) {
+    restored.text = std::string(now);
+    return restored;
+  }
+  absl::StatusOr<std::string> text = Written(root);
+  if (!text.ok()) return text.status();
+  restored.text = *std::move(text);
+  return restored;
 }
 
 std::string ProvisionScript(const v1::TuningProfile& profile, const std::string& root) {

@@ -21,6 +21,8 @@ struct ColimaConfig {
   std::string runtime;
   std::string vm_type;
   std::string mount_type;
+  uint64_t soft_descriptors = 0;  // of the engine, docker.default-ulimits.nofile
+  uint64_t hard_descriptors = 0;
   bool ours = false;  // it has our provision script
 };
 // An empty text is a configuration that says nothing. INVALID_ARGUMENT: it is no YAML, or none that can be kept as it
@@ -32,6 +34,21 @@ absl::StatusOr<ColimaConfig> ReadConfig(std::string_view text);
 // replaced where it is. Limits of descriptors are raised, never lowered. Errors as ReadConfig.
 absl::StatusOr<std::string> MergeConfig(std::string_view existing, const v1::TuningProfile& profile,
                                         const StartOptions& options);
+
+// What a setting wants, as the kernel would show it: "1024 65535", "8080,9100-9103".
+std::string WantedText(const v1::SysctlSetting& setting);
+
+// Whether two configurations say the same.
+bool SameConfig(std::string_view one, std::string_view other);
+
+struct RestoredConfig {
+  std::string text;
+  std::vector<std::string> kept;  // keys of ours that somebody else changed since
+};
+// The opposite of MergeConfig: what is ours in `now` becomes what it was in `before` (the configuration before
+// Loadstar; empty: there was none), and everything else stays. A key that does not say what it says in `left` (what we
+// left behind) is somebody else's by now, and stays as well; our scripts go in any case. Errors as ReadConfig.
+absl::StatusOr<RestoredConfig> RestoreConfig(std::string_view now, std::string_view left, std::string_view before);
 
 // The script that makes a profile's settings at each boot, for sh(1): what is wanted at least is only raised, ranges
 // are only widened, lists only get longer, all else is set. What cannot be had is told to standard error, and the

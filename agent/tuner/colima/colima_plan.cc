@@ -114,7 +114,7 @@ class Planner {
     step.set_outcome(v1::TUNE_OUTCOME_NOT_TRIED);
     step.set_obstacle(true);
     step.set_message(Cat("needs a restart of the virtual machine, which would interrupt ", interrupted,
-                         "; start --allow-restart does it"));
+                         "; --allow-restart does it"));
     return step;
   }
 

@@ -1,8 +1,6 @@
 // loadstar-colima: a Colima virtual machine made ready for a load; deploy/colima-setup.sh runs it.
 #include <google/protobuf/util/json_util.h>
 #include <poll.h>
-#include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -10,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,9 +17,8 @@
 #include "absl/status/statusor.h"
 #include "agent/tuner/colima/colima.h"
 #include "agent/tuner/colima/colima_cli.h"
-#include "agent/tuner/colima/colima_config.h"
 #include "agent/tuner/colima/program_runner.h"
-#include "lib/os/proc.h"
+#include "agent/tuner/colima/this_host.h"
 #include "lib/spec/spec.h"
 #include "lib/spec/text.h"
 
@@ -50,26 +46,6 @@ struct CommandLine {
 int Refuse(int code, const std::string& text) {
   std::fprintf(stderr, "loadstar-colima: %s\n", text.c_str());
   return code;
-}
-
-std::vector<std::string> Environment() {
-  std::vector<std::string> variables;
-  for (char** variable = environ; *variable != nullptr; ++variable) variables.emplace_back(*variable);
-  return variables;
-}
-
-bool IsFolder(const std::string& path) {
-  struct stat facts {};
-  return stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
-}
-
-// The kernel's name, or nullopt of a system that Colima does not run on.
-std::optional<HostSystem> OwnSystem() {
-  utsname names{};
-  if (uname(&names) != 0) return std::nullopt;
-  const std::string_view name = names.sysname;
-  if (name == "Darwin") return HostSystem::kMacOs;
-  return name == "Linux" ? std::optional(HostSystem::kLinux) : std::nullopt;
 }
 
 // A path is read as it is; a name is looked up in deploy/tuning of the current folder, of LOADSTAR_HOME and of the tree
@@ -232,34 +208,20 @@ int Run(const CommandLine& line) {
     if (!profile.has_value()) return kInvalidInput;
   }
   const std::vector<std::string> environment = Environment();
-  ColimaSettings settings{.machine = *machine,
-                          .config_path = ConfigPath(environment, *system, *machine, IsFolder),
-                          .vm_type = line.vm_type};
-  if (settings.config_path.empty()) return Refuse(kNotCarriedOut, "HOME is not set, so Colima's folder is not known");
-  // A file that is kept elsewhere and linked to is replaced where it is, and not the link.
-  std::error_code unresolved;
-  const std::filesystem::path real = std::filesystem::weakly_canonical(settings.config_path, unresolved);
-  if (!unresolved) settings.config_path = real.string();
-  if (*system == HostSystem::kLinux) {
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    settings.host_cores = cores > 0 ? static_cast<uint64_t>(cores) : 0;
-    if (const auto text = os::Proc().Read("meminfo"); text.ok()) {
-      std::map<std::string, uint64_t> meminfo = os::ParseMeminfo(*text);
-      settings.host_memory_bytes = meminfo["MemTotal"];
-    }
-    settings.hardware_virtualization = access("/dev/kvm", R_OK | W_OK) == 0;
-  }
+  absl::StatusOr<ColimaSettings> settings = SettingsHere(environment, *system, *machine);
+  if (!settings.ok()) return Refuse(kNotCarriedOut, std::string(settings.status().message()));
+  settings->vm_type = line.vm_type;
 
   const std::unique_ptr<ProgramRunner> runner = MakeProgramRunner(environment);
   ColimaCli cli(runner.get(), *system);
   if (const absl::Status detected = cli.Detect(); !detected.ok()) {
     return Refuse(kNotCarriedOut, std::string(detected.message()));
   }
-  Colima colima(&cli, std::move(settings));
+  Colima colima(&cli, *std::move(settings));
   if (!line.json) std::fprintf(stderr, "%s\n", cli.Versions().c_str());
   switch (line.verb) {
     case Verb::kStart:
-      return Show(line, colima.Start(*profile, line.allow_restart));
+      return Show(line, colima.Start(*profile, {.allow_restart = line.allow_restart, .load_modules = true}));
     case Verb::kConfig:
       return Show(line, colima.Configure(*profile));
     case Verb::kStop:

@@ -93,6 +93,11 @@ class Stream {
   std::string text_;
 };
 
+bool Readable(int fd) {
+  pollfd poller{.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&poller, 1, 0) == 1;
+}
+
 bool WaitFor(const os::Fd& pidfd, int ms) {
   pollfd poller{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
   const int64_t until_ns = os::MonotonicNs() + int64_t{ms} * 1'000'000;
@@ -114,7 +119,7 @@ void End(const os::Child& child) {
 
 class Runner final : public ProgramRunner {
  public:
-  explicit Runner(std::vector<std::string> environment) : environment_(std::move(environment)) {}
+  Runner(std::vector<std::string> environment, int stop_fd) : environment_(std::move(environment)), stop_fd_(stop_fd) {}
 
   absl::StatusOr<std::string> Find(const std::string& name) override {
     constexpr std::string_view kPath = "PATH=";
@@ -135,7 +140,11 @@ class Runner final : public ProgramRunner {
   }
 
   absl::StatusOr<ProgramResult> Run(const ProgramCall& call) override {
-    HeldSignals signals;
+    std::optional<HeldSignals> signals;
+    if (stop_fd_ < 0) signals.emplace();
+    const int ending_fd = signals.has_value() ? signals->fd() : stop_fd_;
+    const auto to_end = [&] { return signals.has_value() ? signals->Take() : Readable(stop_fd_); };
+    if (to_end()) return absl::CancelledError(absl::StrCat("interrupted before ", call.program, " was run"));
     Stream out;
     Stream err;
     for (Stream* stream : {&out, &err}) {
@@ -154,7 +163,7 @@ class Runner final : public ProgramRunner {
       pollfd pollers[] = {{.fd = child->pidfd.get(), .events = POLLIN, .revents = 0},
                           {.fd = out.fd(), .events = POLLIN, .revents = 0},
                           {.fd = err.fd(), .events = POLLIN, .revents = 0},
-                          {.fd = signals.fd(), .events = POLLIN, .revents = 0}};
+                          {.fd = ending_fd, .events = POLLIN, .revents = 0}};
       const int64_t left_ms = std::max<int64_t>((deadline_ns - os::MonotonicNs()) / 1'000'000, 0);
       poll(pollers, std::size(pollers), static_cast<int>(std::min<int64_t>(left_ms, 60'000)));
       const std::optional<os::Exit> exit = os::PollExit(child->pidfd, /*reap=*/false);
@@ -170,7 +179,7 @@ class Runner final : public ProgramRunner {
         os::PollExit(child->pidfd, /*reap=*/true);
         return ProgramResult{.exit = *exit, .out = std::move(out.text()), .err = std::move(err.text())};
       }
-      if (signals.Take()) {
+      if (to_end()) {
         End(*child);
         return absl::CancelledError(absl::StrCat("interrupted while ", call.program, " ran; it was ended"));
       }
@@ -184,12 +193,13 @@ class Runner final : public ProgramRunner {
 
  private:
   const std::vector<std::string> environment_;
+  const int stop_fd_;
 };
 
 }  // namespace
 
-std::unique_ptr<ProgramRunner> MakeProgramRunner(std::vector<std::string> environment) {
-  return std::make_unique<Runner>(std::move(environment));
+std::unique_ptr<ProgramRunner> MakeProgramRunner(std::vector<std::string> environment, int stop_fd) {
+  return std::make_unique<Runner>(std::move(environment), stop_fd);
 }
 
 }  // namespace loadstar::agent

@@ -32,12 +32,15 @@ class ProgramRunner {
   // Absolute path of a program in PATH. NOT_FOUND.
   virtual absl::StatusOr<std::string> Find(const std::string& name) = 0;
   // Runs it and waits. DEADLINE_EXCEEDED: it took longer than `patience`; RESOURCE_EXHAUSTED: it printed more than 1
-  // MiB; CANCELLED: SIGINT, SIGTERM or SIGHUP came meanwhile; others as os::Spawn. After an error nothing of its
+  // MiB; CANCELLED: this process was told to end meanwhile; others as os::Spawn. After an error nothing of its
   // process group is left. What it started in groups of their own (a virtual machine) lives on, as after success.
   virtual absl::StatusOr<ProgramResult> Run(const ProgramCall& call) = 0;
 };
 
-// `environment` (NAME=VALUE) is what programs are given and where PATH is looked up.
-std::unique_ptr<ProgramRunner> MakeProgramRunner(std::vector<std::string> environment);
+// `environment` (NAME=VALUE) is what programs are given and where PATH is looked up. What ends a program before its
+// time is a descriptor that is readable, `stop_fd`, which must outlive the runner; without it, SIGINT, SIGTERM and
+// SIGHUP, which are then held back while a program runs. A process that waits for its signals elsewhere
+// (os::StopSignals) needs the descriptor, or either would miss some of them.
+std::unique_ptr<ProgramRunner> MakeProgramRunner(std::vector<std::string> environment, int stop_fd = -1);
 
 }  // namespace loadstar::agent

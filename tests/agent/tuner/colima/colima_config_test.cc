@@ -215,5 +215,30 @@ TEST(ConfigPathTest, IsWhereColimaLooks) {
   EXPECT_EQ(path({}, HostSystem::kLinux, nowhere), "");
 }
 
+TEST(RestoreConfigTest, WhatIsOursIsTakenBackAndTheRestStays) {
+  constexpr char kBefore[] =
+      "cpu: 4\ndocker:\n  log-opts:\n    max-file: \"3\"\nprovision:\n  - mode: user\n    script: a\n";
+  const auto merged = MergeConfig(kBefore, Small(), kSizes);
+  ASSERT_TRUE(merged.ok()) << merged.status();
+  auto restored = RestoreConfig(*merged + "hostname: mine\n", *merged, kBefore);
+  ASSERT_TRUE(restored.ok()) << restored.status();
+  EXPECT_THAT(restored->kept, ::testing::IsEmpty());
+  EXPECT_TRUE(SameConfig(restored->text, std::string(kBefore) + "runtime: docker\nhostname: mine\n")) << restored->text;
+
+  std::string changed = *merged;
+  changed.replace(changed.find("memory: 16"), 10, "memory: 32");
+  restored = RestoreConfig(changed, *merged, kBefore);
+  ASSERT_TRUE(restored.ok()) << restored.status();
+  EXPECT_THAT(restored->kept, ::testing::ElementsAre("memory"));
+  EXPECT_THAT(restored->text, HasSubstr("memory: 32"));
+}
+
+TEST(RestoreConfigTest, WithoutAConfigurationBeforeNothingOfOursIsLeft) {
+  const auto merged = MergeConfig("", Small(), kSizes);
+  const auto restored = RestoreConfig(*merged, *merged, "");
+  ASSERT_TRUE(restored.ok()) << restored.status();
+  EXPECT_EQ(restored->text, "runtime: docker\n");
+}
+
 }  // namespace
 }  // namespace loadstar::agent

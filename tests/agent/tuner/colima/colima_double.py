@@ -7,7 +7,10 @@ It is Colima on Linux: macOS's flags are unknown. Its virtual machine is the net
 each start, as a machine's kernel forgets at a reboot. What `colima ssh` and the configuration's provision scripts run is run
 there for real, by this user, with everything else that can be written under /proc/sys made read-only first. Inside, `sudo`
 runs what it is given, the engine's daemon.json is what the configuration said at the last start, and `docker ps` shows what
-the file `containers` says.
+the file `containers` says. Each start has a boot id of its own.
+
+The setting `start_takes` makes a start take so many seconds. A file `hang`, "before KEY" or "after KEY", makes the next write
+of that key never end, before or after it is done; then there is a file `hanging`.
 """
 
 import fcntl
@@ -19,6 +22,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import uuid
 
 import yaml
 
@@ -34,15 +39,20 @@ KEY = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+"
 # What may be run inside, word by word; the last pattern of "+" is that of one or more words.
 INSIDE = (
     (r"sudo", r"sysctl", r"-e", "+", KEY),
-    (r"sudo", r"sysctl", r"-w", KEY + r"=[0-9][0-9 ,-]*"),
+    (r"sudo", r"sysctl", r"-w", KEY + r"=( |[0-9][0-9 ,-]*)"),
     (r"sudo", r"modprobe", r"--", r"[A-Za-z0-9_][A-Za-z0-9_-]*"),
     (r"sudo", r"cat", r"/etc/docker/daemon\.json"),
+    (r"sudo", r"cat", r"/proc/sys/kernel/random/boot_id"),
     (r"sudo", r"docker", r"ps", r"-q"),
     (r"sudo", r"prlimit", r"--nofile=[0-9]+:[0-9]+", r"sh", r"-c", r"ulimit -Sn; ulimit -Hn"),
 )
 GUEST_PROGRAMS = {
     "sudo": 'exec "$@"',
-    "cat": '[ "$*" != /etc/docker/daemon.json ] || set -- "$COLIMA_DOUBLE/daemon.json"\nexec /bin/cat "$@"',
+    "cat": """case "$*" in
+  /etc/docker/daemon.json) set -- "$COLIMA_DOUBLE/daemon.json" ;;
+  /proc/sys/kernel/random/boot_id) set -- "$COLIMA_DOUBLE/boot_id" ;;
+esac
+exec /bin/cat "$@\"""",
     "docker": '[ "$*" = "ps -q" ] || exit 64\nexec /bin/cat "$COLIMA_DOUBLE/containers"',
     "modprobe": 'echo "modprobe: FATAL: Module $2 not found." >&2\nexit 1',
 }
@@ -68,6 +78,7 @@ def install(folder, **settings):
         (folder / name).touch()
     (folder / "settings").write_text(json.dumps(settings))
     (folder / "machines").write_text("{}")
+    (folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
     return {"COLIMA_DOUBLE": str(folder), "COLIMA_HOME": str(folder / "colima-home"), "HOME": str(folder / "home"),
             "PATH": f"{folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -181,6 +192,7 @@ class Double:
         if self.settings.get("start_fails"):
             print("INFO[0000] starting colima\nFATA[0001] error starting vm: exit status 1", file=sys.stderr)
             sys.exit(1)
+        time.sleep(self.settings.get("start_takes", 0))
         made = {key: config[key] for key in ("cpu", "memory", "disk", *FIXED)}
         if machine:
             made |= {key: machine[key] for key in FIXED}
@@ -193,6 +205,7 @@ class Double:
         namespace = self.settings["namespace"]
         subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True, timeout=20)
         subprocess.run(["ip", "netns", "add", namespace], check=True, timeout=20)
+        (self.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
         (self.folder / "daemon.json").write_text(json.dumps({"exec-opts": ["native.cgroupdriver=cgroupfs"], **config["docker"]}))
         for script in config["provision"]:
             if script["mode"] == "system":
@@ -233,7 +246,21 @@ class Double:
         self.running(name, "not running")
         if not any(fits(rest[1:], patterns) for patterns in INSIDE):
             self.refuse(f"this is no command that is run inside: {rest[1:]}")
+        self.hang_at(rest[1:])
         sys.exit(self.guest(rest[1:]).returncode)
+
+    def hang_at(self, command):
+        file = self.folder / "hang"
+        if command[1:3] != ["sysctl", "-w"] or not file.exists():
+            return
+        when, key = file.read_text().split()
+        if not command[3].startswith(f"{key}="):
+            return
+        file.unlink()
+        if when == "after":
+            self.guest(command)
+        (self.folder / "hanging").touch()
+        time.sleep(600)
 
     def colima(self, arguments):
         verb, *rest = arguments or [""]

@@ -99,8 +99,8 @@ TEST(PlanMachineTest, ARunningMachineIsRestartedOnlyWhenThatIsAllowed) {
   EXPECT_EQ(cpus.outcome(), v1::TUNE_OUTCOME_NOT_TRIED);
   EXPECT_TRUE(cpus.obstacle());
   EXPECT_EQ(cpus.message(),
-            "needs a restart of the virtual machine, which would interrupt 3 running containers; start --allow-restart "
-            "does it");
+            "needs a restart of the virtual machine, which would interrupt 3 running containers; --allow-restart does "
+            "it");
   plan = PlanMachine(facts, Wanted(), "", Restart::kAllowed);
   EXPECT_EQ(plan.action, Action::kRestart);
   EXPECT_FALSE(HasObstacle(plan));

@@ -43,4 +43,68 @@ class FakeRunner : public ProgramRunner {
   std::vector<std::string> calls;
 };
 
+// A running machine of the name x: a kernel and an engine that do what a test says.
+class FakeMachine {
+ public:
+  static constexpr char kRunning[] =
+      R"({"name":"x","status":"Running","arch":"x86_64","cpus":2,"memory":2147483648,"disk":64424509440,)"
+      R"("runtime":"docker"})";
+  static constexpr char kStopped[] =
+      R"({"name":"x","status":"Stopped","arch":"x86_64","cpus":2,"memory":2147483648,"disk":64424509440})";
+
+  absl::StatusOr<ProgramResult> Answer(const std::string& call) {
+    const std::string inside = "colima ssh --profile x -- sudo ";
+    if (call == "colima list --json") return Says(list);
+    if (call.starts_with("colima status")) {
+      return Says(R"({"driver":"QEMU","mount_type":"9p","docker_socket":"s"})");
+    }
+    if (call.starts_with("colima start")) {
+      Boot();
+      return Says("");
+    }
+    if (call.starts_with("colima stop")) {
+      list = kStopped;
+      return Says("");
+    }
+    if (call == inside + "cat /proc/sys/kernel/random/boot_id") return Says(absl::StrCat("boot-", boots, "\n"));
+    if (call == inside + "cat /etc/docker/daemon.json") return Says(daemon);
+    if (call.starts_with(inside + "docker ps")) return Says("a\nb\n");
+    if (call.starts_with(inside + "modprobe")) {
+      for (const auto& [key, value] : of_module) kernel[key] = value;
+      return Says("");
+    }
+    if (call.starts_with(inside + "sysctl -w ")) {
+      const std::string setting = call.substr(inside.size() + 10);
+      const size_t is = setting.find('=');
+      kernel[setting.substr(0, is)] = made_of(setting.substr(is + 1));
+      return Says("", 0, complaint);
+    }
+    if (call.starts_with(inside + "sysctl -e ")) {
+      std::string text;
+      for (const auto& [key, value] : kernel) {
+        if ((call + " ").find(" " + key + " ") != std::string::npos) text += key + " = " + value + "\n";
+      }
+      return Says(text);
+    }
+    return Says("", 64, "unexpected");
+  }
+  // It starts, or starts again: its kernel begins anew, and its configuration makes what it makes.
+  void Boot() {
+    ++boots;
+    kernel = by_itself;
+    for (const auto& [key, value] : by_configuration) kernel[key] = value;
+    list = kRunning;
+  }
+
+  std::string list = kRunning;
+  std::map<std::string, std::string> by_itself = {{"net.core.somaxconn", "128"}};
+  std::map<std::string, std::string> by_configuration;
+  std::map<std::string, std::string> kernel = by_itself;
+  std::map<std::string, std::string> of_module;
+  std::function<std::string(const std::string&)> made_of = [](const std::string& value) { return value; };
+  std::string complaint;
+  std::string daemon = "{}";
+  int boots = 1;
+};
+
 }  // namespace loadstar::agent

@@ -78,5 +78,25 @@ TEST_F(ProgramRunnerTest, ASignalEndsTheProgramAndNotTheCaller) {
   EXPECT_EQ(result.status().code(), absl::StatusCode::kCancelled);
 }
 
+TEST(ProgramRunnerStopTest, ADescriptorEndsTheProgramAndLeavesSignalsAlone) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const std::unique_ptr<ProgramRunner> runner = MakeProgramRunner({"PATH=/bin"}, ends[0]);
+  EXPECT_EQ(runner->Run({.program = "/bin/echo", .arguments = {"a"}})->out, "a\n");
+  const int64_t began_ns = os::MonotonicNs();
+  std::thread stopper([&] {
+    usleep(200'000);
+    EXPECT_EQ(write(ends[1], "x", 1), 1);
+  });
+  const auto ended = runner->Run({.program = "/bin/sleep", .arguments = {"20"}});
+  stopper.join();
+  EXPECT_EQ(ended.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_LT(os::MonotonicNs() - began_ns, 15'000'000'000);
+  EXPECT_EQ(runner->Run({.program = "/bin/echo", .arguments = {"a"}}).status().code(), absl::StatusCode::kCancelled)
+      << "also what comes after it";
+  close(ends[0]);
+  close(ends[1]);
+}
+
 }  // namespace
 }  // namespace loadstar::agent
