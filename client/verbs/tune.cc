@@ -5,12 +5,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "client/document_lookup.h"
 #include "client/terminal/format.h"
 #include "client/terminal/table.h"
 #include "client/verbs/shared.h"
 #include "client/verbs/verbs.h"
 #include "lib/plan/tuning_need.h"
+#include "lib/spec/sysctl_key.h"
 
 namespace loadstar::client {
 namespace {
@@ -64,6 +67,10 @@ std::string_view WordOf(v1::TuneOutcome outcome, v1::TuneAction action) {
       return "works";
     case v1::TUNE_OUTCOME_FAILS:
       return "fails";
+    case v1::TUNE_OUTCOME_NOT_MEANT:
+      return "not meant";
+    case v1::TUNE_OUTCOME_CONTESTED:
+      return "contested";
     default:
       return "";
   }
@@ -71,9 +78,22 @@ std::string_view WordOf(v1::TuneOutcome outcome, v1::TuneAction action) {
 
 Style StyleOf(const v1::TuneStep& step) {
   if (step.obstacle()) return Style::kBad;
-  if (step.lowers()) return Style::kWarning;
-  return step.outcome() == v1::TUNE_OUTCOME_FULFILLED || step.outcome() == v1::TUNE_OUTCOME_MISSING ? Style::kFaint
-                                                                                                    : Style::kPlain;
+  if (step.lowers() || step.outcome() == v1::TUNE_OUTCOME_CONTESTED) return Style::kWarning;
+  const bool no_matter = step.outcome() == v1::TUNE_OUTCOME_FULFILLED || step.outcome() == v1::TUNE_OUTCOME_MISSING ||
+                         step.outcome() == v1::TUNE_OUTCOME_NOT_MEANT;
+  return no_matter ? Style::kFaint : Style::kPlain;
+}
+
+// Heads the steps there; those of the host come first and need no heading.
+std::string_view HeadingOf(v1::TunePlace place) {
+  switch (place) {
+    case v1::TUNE_PLACE_VIRTUAL_MACHINE:
+      return "in the virtual machine:";
+    case v1::TUNE_PLACE_CONTAINER:
+      return "in a container:";
+    default:
+      return "on the host:";
+  }
 }
 
 // What there is to say of a step besides its values.
@@ -83,6 +103,37 @@ std::string Remark(const v1::TuneStep& step) {
   if (!step.message().empty()) parts.push_back(step.message());
   if (!step.effect().empty() && !step.obstacle()) parts.push_back(step.effect());
   return absl::StrJoin(parts, "; ");
+}
+
+// What Compose has to be told of a service so that its containers have what was planned for them; nothing when they
+// need nothing.
+std::vector<std::string> ForCompose(const std::vector<v1::TuneStep>& steps) {
+  std::vector<std::string> sysctls;
+  std::vector<std::string> limits;
+  for (const v1::TuneStep& step : steps) {
+    if (step.place() != v1::TUNE_PLACE_CONTAINER || step.outcome() != v1::TUNE_OUTCOME_CHANGED) continue;
+    if (spec::IsSysctlKey(step.key())) {
+      std::string value = step.after();
+      std::replace(value.begin(), value.end(), '\t', ' ');
+      sysctls.push_back(absl::StrCat("      ", step.key(), ": \"", terminal::Printable(value), "\""));
+    } else {
+      const std::vector<std::string> ends =
+          absl::StrSplit(absl::StrReplaceAll(step.after(), {{"infinity", "-1"}}), ':');
+      limits.push_back(absl::StrCat("      nofile: {soft: ", ends.front(), ", hard: ", ends.back(), "}"));
+    }
+  }
+  std::vector<std::string> lines;
+  if (sysctls.empty() && limits.empty()) return lines;
+  lines.emplace_back(
+      "In a Compose file, for each service that is to have it (docker run: --sysctl KEY=VALUE, --ulimit "
+      "nofile=SOFT:HARD):");
+  lines.emplace_back("");
+  if (!sysctls.empty()) lines.emplace_back("    sysctls:");
+  lines.insert(lines.end(), sysctls.begin(), sysctls.end());
+  if (!limits.empty()) lines.emplace_back("    ulimits:");
+  lines.insert(lines.end(), limits.begin(), limits.end());
+  lines.emplace_back("");
+  return lines;
 }
 
 class Tune : public Verb {
@@ -99,6 +150,8 @@ class Tune : public Verb {
     arguments->Flag("--all-or-nothing", &all_or_nothing_, "apply: on all hosts or on none");
     arguments->Flag("--force", &force_, "rollback: also what somebody else changed since");
     arguments->Flag("--allow-restart", &allow_restart_, "Restart programs where a setting needs it");
+    arguments->Flag("--load-modules", &load_modules_, "plan, apply: load modules that bring settings");
+    arguments->Flag("--containers", &containers_, "plan: what containers need that are created on the host");
   }
 
   ExitCode Run(const Context& context) override {
@@ -111,6 +164,8 @@ class Tune : public Verb {
     request.set_all_or_nothing(all_or_nothing_);
     request.set_force(force_);
     request.set_allow_restart(allow_restart_);
+    request.set_load_modules(load_modules_);
+    request.set_containers(containers_);
     if (!Prepare(context, &request)) return ExitCode::kInvalidInput;
     return WithCoordinator(context, [&](CoordinatorClient* client) { return Carry(context, request, client); });
   }
@@ -126,6 +181,20 @@ class Tune : public Verb {
     }
     if (force_ && request->action() != v1::TUNE_ACTION_ROLLBACK) {
       context.output->Note("--force is for rollback");
+      return false;
+    }
+    if (containers_ && request->action() != v1::TUNE_ACTION_PLAN) {
+      context.output->Note("--containers is for plan: a container is given its settings by what creates it");
+      return false;
+    }
+    if (load_modules_ && all_or_nothing_) {
+      context.output->Note(
+          "--load-modules changes a host before it can be told whether all can be tuned; apply without "
+          "--all-or-nothing, or load the module first");
+      return false;
+    }
+    if (load_modules_ && !wants_document) {
+      context.output->Note("--load-modules is for plan and apply");
       return false;
     }
     if (!wants_document) {
@@ -178,7 +247,12 @@ class Tune : public Verb {
     }
     const std::vector<Line> lines = table.Lines();
     context.output->Text(lines.front());
+    v1::TunePlace place = v1::TUNE_PLACE_UNSPECIFIED;
     for (size_t i = 0; i < steps.size(); ++i) {
+      if (steps[i].place() != place) {
+        place = steps[i].place();
+        context.output->Text(Line(std::string(HeadingOf(place)), Style::kBold));
+      }
       context.output->Text(Line(lines[i + 1].text(), StyleOf(steps[i])));
       if (const std::string remark = Remark(steps[i]); !remark.empty()) {
         context.output->Text(Line(absl::StrCat("    ", terminal::Printable(remark)),
@@ -186,6 +260,7 @@ class Tune : public Verb {
       }
     }
     context.output->Text("");
+    for (const std::string& line : ForCompose(steps)) context.output->Text(Line(line));
   }
 
   std::string action_;
@@ -196,6 +271,8 @@ class Tune : public Verb {
   bool all_or_nothing_ = false;
   bool force_ = false;
   bool allow_restart_ = false;
+  bool load_modules_ = false;
+  bool containers_ = false;
 };
 
 }  // namespace

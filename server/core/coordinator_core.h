@@ -158,6 +158,9 @@ struct CoordinatorOptions {
   absl::Duration drain_timeout = absl::Seconds(60);
   // A host may take this long to plan, to apply and to put back.
   absl::Duration tune_timeout = absl::Minutes(5);
+  // The same when the profile has a virtual machine, which is created or started for it: longer than the programs that
+  // do so are given by the agent (agent/tuner/colima/colima_cli.cc), so that what they say arrives.
+  absl::Duration tune_machine_timeout = absl::Minutes(30);
   // Seeds the ids it draws.
   uint64_t seed = 0;
 };

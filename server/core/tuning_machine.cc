@@ -74,6 +74,8 @@ void TuningMachine::Begin(State state, const Turn& turn) {
     if (state == State::kUndoing) {
       if (host.to_undo.empty()) continue;
       order.set_action(v1::TUNE_ACTION_ROLLBACK);
+      // Which tells whether it was applied to the host or to its virtual machine.
+      *order.mutable_profile() = request_.profile();
       order.set_profile_name(request_.profile().name());
       order.mutable_keys()->Add(host.to_undo.begin(), host.to_undo.end());
     } else {
@@ -82,6 +84,8 @@ void TuningMachine::Begin(State state, const Turn& turn) {
       order.set_profile_name(request_.profile_name());
       order.set_persist(request_.persist());
       order.set_force(request_.force());
+      order.set_load_modules(request_.load_modules());
+      order.set_containers(request_.containers());
       host = Host{.to_undo = std::move(host.to_undo)};
     }
     Order(agent, &host, std::move(order), turn);
@@ -143,7 +147,8 @@ void TuningMachine::OnResult(const std::string& agent, const v1::Command& comman
 }
 
 void TuningMachine::OnTick(const Turn& turn) {
-  const bool late = turn.now - began_ >= turn.options.tune_timeout;
+  const bool of_machine = request_.profile().has_virtual_machine();
+  const bool late = turn.now - began_ >= (of_machine ? turn.options.tune_machine_timeout : turn.options.tune_timeout);
   for (auto& [agent, host] : hosts_) {
     if (!host.pending || (!late && !turn.GivenUp(agent))) continue;
     if (state_ != State::kUndoing) {

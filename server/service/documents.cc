@@ -114,11 +114,32 @@ absl::StatusOr<v1::DeployRequest> PrepareStack(const v1::DeployRequest& request)
   return NoSource("stack");
 }
 
+namespace {
+
+absl::StatusOr<v1::TuneRequest> CheckedTuning(v1::TuneRequest ready) {
+  if (ready.containers() && ready.profile().has_virtual_machine()) {
+    return FieldError("containers",
+                      "is for profiles without virtualMachine: what a container in a virtual machine begins with is "
+                      "known only inside");
+  }
+  return ready;
+}
+
+}  // namespace
+
 absl::StatusOr<v1::TuneRequest> PrepareTuning(const v1::TuneRequest& request) {
   v1::TuneRequest ready = request;
   if (request.agents_size() > kAgentsMax) return FieldError("agents", "has more than 1,024 names");
   for (const std::string& agent : request.agents()) {
     if (!IsValidName(agent)) return NameError("agents", agent);
+  }
+  if (request.containers() && request.action() != v1::TUNE_ACTION_PLAN) {
+    return FieldError("containers", "is for plan: a container is given its settings by what creates it");
+  }
+  if (request.load_modules() && request.all_or_nothing()) {
+    return FieldError("load_modules",
+                      "cannot be had with all_or_nothing: what a module brings can be planned only when "
+                      "it is loaded");
   }
   switch (request.action()) {
     case v1::TUNE_ACTION_VERIFY:
@@ -140,7 +161,7 @@ absl::StatusOr<v1::TuneRequest> PrepareTuning(const v1::TuneRequest& request) {
       if (spec::Problems problems = spec::Complete(ready.mutable_profile()); !problems.empty()) {
         return rpc::InvalidDocument(problems);
       }
-      return ready;
+      return CheckedTuning(std::move(ready));
     }
     case v1::TuneRequest::kDocument: {
       spec::Parsed parsed = ParseBounded(request.document());
@@ -150,7 +171,7 @@ absl::StatusOr<v1::TuneRequest> PrepareTuning(const v1::TuneRequest& request) {
       }
       if (!parsed.problems.empty()) return rpc::InvalidDocument(parsed.problems);
       *ready.mutable_profile() = std::move(parsed.tuning_profile);
-      return ready;
+      return CheckedTuning(std::move(ready));
     }
     case v1::TuneRequest::SOURCE_NOT_SET:
       break;

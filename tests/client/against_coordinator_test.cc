@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -467,6 +468,60 @@ TEST_F(AgainstCoordinator, TuneShowsEachHostsSettingsAndTheVerdict) {
   EXPECT_EQ(Run({"tune", "rollback", "mine", "--force"}).code, 0);
   EXPECT_EQ(coordinator_.tunings()[2].profile_name(), "mine");
   EXPECT_TRUE(coordinator_.tunings()[2].force());
+}
+
+TEST_F(AgainstCoordinator, TuneHeadsWhatIsInTheVirtualMachineOnce) {
+  std::vector<v1::TuneResponse> responses = Tuning(true);
+  v1::TuneResponse inside = responses[0];
+  inside.mutable_step()->set_place(v1::TUNE_PLACE_VIRTUAL_MACHINE);
+  inside.mutable_step()->set_lowers(false);
+  responses.insert(responses.begin() + 1, 2, inside);
+  responses[2].mutable_step()->set_outcome(v1::TUNE_OUTCOME_NOT_MEANT);
+  responses.erase(responses.begin() + 3);
+  coordinator_.SetTuning(std::move(responses));
+  EXPECT_EQ(Run({"tune", "status"}).out,
+            "host1: 1 setting changed\n"
+            "SETTING                   STATE      BEFORE  NOW  PROFILE\n"
+            "net.ipv4.tcp_fin_timeout  changed    60      30   mine\n"
+            "    lowers it, as the profile asks\n"
+            "in the virtual machine:\n"
+            "net.ipv4.tcp_fin_timeout  changed    60      30   mine\n"
+            "net.ipv4.tcp_fin_timeout  not meant  60      30   mine\n"
+            "\n"
+            "1 host as wanted\n");
+}
+
+TEST_F(AgainstCoordinator, APlanForContainersIsPrintedForCompose) {
+  std::vector<v1::TuneResponse> responses(4);
+  const struct {
+    const char* key;
+    const char* after;
+  } settings[] = {{"net.ipv4.tcp_rmem", "4096\t131072\t268435456"}, {"ulimit nofile", "1000:infinity"}};
+  for (size_t i = 0; i < std::size(settings); ++i) {
+    v1::TuneStep* step = responses[i].mutable_step();
+    step->set_agent("host1");
+    step->set_key(settings[i].key);
+    step->set_after(settings[i].after);
+    step->set_outcome(v1::TUNE_OUTCOME_CHANGED);
+    step->set_place(v1::TUNE_PLACE_CONTAINER);
+  }
+  // What a container has already, and what is the host's, is not for Compose.
+  responses[2] = responses[0];
+  responses[2].mutable_step()->set_key("net.core.somaxconn");
+  responses[2].mutable_step()->set_outcome(v1::TUNE_OUTCOME_FULFILLED);
+  responses[3] = Tuning(true)[2];
+  responses[3].mutable_verdict()->mutable_hosts(0)->set_message("2 settings to be changed");
+  coordinator_.SetTuning(responses);
+  const Ended plan = Run({"tune", "plan", "--for", "smoke.yaml", "--containers"});
+  EXPECT_EQ(plan.code, 0) << plan.err;
+  EXPECT_THAT(plan.out, HasSubstr("in a container:\n"));
+  EXPECT_THAT(plan.out, HasSubstr("    sysctls:\n"
+                                  "      net.ipv4.tcp_rmem: \"4096 131072 268435456\"\n"
+                                  "    ulimits:\n"
+                                  "      nofile: {soft: 1000, hard: -1}\n"));
+  EXPECT_TRUE(coordinator_.tunings()[0].containers());
+  EXPECT_EQ(Run({"tune", "apply", "--for", "smoke.yaml", "--containers"}).code, 2);
+  EXPECT_EQ(Run({"tune", "apply", "--for", "smoke.yaml", "--load-modules", "--all-or-nothing"}).code, 2);
 }
 
 TEST_F(AgainstCoordinator, ListsAreTables) {

@@ -265,6 +265,18 @@ TEST_F(TuningTest, AHostThatDoesNotComeToAnEndIsNamed) {
   EXPECT_THAT(verdict_->hosts(0).message(), HasSubstr("did not come to an end in time"));
 }
 
+TEST_F(TuningTest, AVirtualMachineIsGivenTheTimeThatItsCreationTakes) {
+  Hello("a");
+  v1::TuneRequest request = Request(v1::TUNE_ACTION_APPLY);
+  request.mutable_profile()->mutable_virtual_machine()->set_cpus(4);
+  Call(std::move(request));
+  Advance(absl::Minutes(29));
+  EXPECT_FALSE(verdict_.has_value());
+  Advance(absl::Minutes(1) + absl::Seconds(1));
+  ASSERT_TRUE(verdict_.has_value());
+  EXPECT_THAT(verdict_->hosts(0).message(), HasSubstr("did not come to an end in time"));
+}
+
 TEST_F(TuningTest, AHostThatIsLostWhileItPutsBackDoesSoWhenItIsBack) {
   Hello("a");
   Hello("b");
