@@ -219,10 +219,11 @@ class Cluster:
                     rest.append((pid, pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()))
         return rest
 
-    def spawn(self, name, *command):
+    def spawn(self, name, *command, environment=None):
         log = open(self.folder / f"{name}.log", "ab")
         self.processes[name] = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log,
-                                                stderr=log, env={**os.environ, MARK: self.mark}, cwd=ROOT)
+                                                stderr=log, env={**os.environ, **(environment or {}), MARK: self.mark},
+                                                cwd=ROOT)
         log.close()
         return self.processes[name]
 
@@ -263,9 +264,9 @@ class Cluster:
         wait_for(answers, 20, "the coordinator to answer")
         return process
 
-    def start_agent(self, name="local", prefix=(), coordinator=None, flags=()):
+    def start_agent(self, name="local", prefix=(), coordinator=None, flags=(), environment=None):
         process = self.spawn(name, *prefix, BIN / "loadstar-agent", "--coordinator", coordinator or self.address,
-                             "--name", name, "--state", self.folder / f"agent-{name}", *flags)
+                             "--name", name, "--state", self.folder / f"agent-{name}", *flags, environment=environment)
 
         def connected():
             if process.poll() is not None:

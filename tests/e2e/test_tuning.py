@@ -213,6 +213,31 @@ class ThreeHosts(harness.TestCase):
         self.assertEqual(self.values(), before)
 
 
+class TwoAgents(harness.TestCase):
+    """Two agents of the same network namespace, each with a journal of its own."""
+
+    def test_what_one_has_set_the_other_leaves_alone(self):
+        namespace = self.enterContext(Namespace())
+        loadstar = self.cluster(coordinator_listen="0.0.0.0", insecure=True)
+        loadstar.start_coordinator()
+        for name in ("one", "two"):
+            loadstar.start_agent_in(namespace, name)
+        before = settings(namespace)
+        profile = loadstar.write("mine.yaml", PROFILE.format(name="mine", backlog=5000))
+        other = loadstar.write("other.yaml", PROFILE.format(name="other", backlog=6000))
+        self.assertEqual(loadstar.cli("tune", "apply", profile, "--agent", "one").code, PASSED)
+        refused = loadstar.cli("tune", "apply", other, "--agent", "two")
+        self.assertEqual(refused.code, NOT_CARRIED_OUT, refused)
+        self.assertIn(f"another agent (process {loadstar.processes['one'].pid}) has settings of this network namespace", refused.out)
+        self.assertEqual(namespace.run("sysctl", "-n", "net.core.somaxconn").strip(), "5000")
+        self.assertEqual(loadstar.cli("tune", "rollback", "--agent", "one").code, PASSED)
+        applied = loadstar.cli("tune", "apply", other, "--agent", "two")
+        self.assertEqual(applied.code, PASSED, applied)
+        self.assertEqual(namespace.run("sysctl", "-n", "net.core.somaxconn").strip(), "6000")
+        self.assertEqual(loadstar.cli("tune", "rollback", "--agent", "two").code, PASSED)
+        self.assertEqual(settings(namespace), before)
+
+
 class BadRequests(harness.TestCase):
     def test_nothing_is_done_and_the_mistake_is_named(self):
         loadstar = self.cluster().start()
@@ -223,6 +248,9 @@ class BadRequests(harness.TestCase):
             (("tune", "plan", "connections-100k", "--persist"), INVALID, "for apply"),
             (("tune", "apply", "connections-100k", "--for", "smoke"), INVALID, "not both"),
             (("tune", "status", "--force"), INVALID, "for rollback"),
+            (("tune", "apply", "connections-100k", "--containers"), INVALID, "--containers is for plan"),
+            (("tune", "plan", "colima-100k", "--containers"), INVALID, "profiles without virtualMachine"),
+            (("tune", "verify", "--load-modules"), INVALID, "--load-modules is for plan and apply"),
             (("tune", "plan", "connections-100k", "--agent", "nobody"), NOT_CARRIED_OUT, "agent 'nobody' is not connected"),
             (("tune", "rollback", "../x"), INVALID, "profile_name"),
         )
@@ -231,6 +259,19 @@ class BadRequests(harness.TestCase):
                 done = loadstar.cli(*arguments)
                 self.assertEqual(done.code, code, done)
                 self.assertIn(text, done.err)
+
+    def test_a_profile_for_another_kernel_changes_nothing(self):
+        loadstar = self.cluster().start()
+        text = PROFILE.format(name="mine", backlog=5000)
+        other = loadstar.write("other.yaml", text + "when: {kernelFrom: 999.0}\n")
+        for action in ("plan", "apply"):
+            refused = loadstar.cli("tune", action, other)
+            self.assertEqual(refused.code, NOT_CARRIED_OUT, refused)
+            self.assertIn(f"profile mine is meant for kernels from 999.0 on; this host has kernel {os.uname().release}", refused.out)
+        partly = loadstar.write("partly.yaml", text.replace("source: ip-sysctl.rst}", "source: ip-sysctl.rst, when: {kernelFrom: 999.0}}", 1))
+        plan = loadstar.cli("tune", "plan", partly, json_output=True)
+        self.assertEqual(plan.code, PASSED, plan)
+        self.assertIn(("local", "net.core.somaxconn", "NOT_MEANT"), steps_of(plan))
 
     def test_a_run_is_not_disturbed(self):
         loadstar = self.cluster().start()
