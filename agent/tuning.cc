@@ -9,7 +9,6 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "agent/tuner/colima/machine_tuner.h"
 #include "agent/tuner/colima/program_runner.h"
 #include "agent/tuner/colima/this_host.h"
@@ -31,7 +30,6 @@ class Tuning::Impl {
             runner_.get(), HostSystem::kLinux,
             [name = std::move(options.machine)] { return SettingsHere(Environment(), HostSystem::kLinux, name); },
             options.allowed),
-        may_change_machine_(options.allowed.count(HostTuner::kVirtualMachineAllowed) > 0),
         sink_(std::move(sink)),
         on_changed_(std::move(options.on_changed)),
         tree_(MakeProcSysctlTree()),
@@ -100,13 +98,7 @@ class Tuning::Impl {
 
   absl::Status Dispatch(const v1::TuneHost& order, const HostTuner::Tell& tell) {
     if (order.has_profile()) {
-      if (!order.profile().has_virtual_machine()) return tuner_.CarryOut(order, tell);
-      if (order.action() == v1::TUNE_ACTION_APPLY && !may_change_machine_) {
-        return absl::PermissionDeniedError(
-            absl::StrCat("this agent may not create, start or change a virtual machine; start it with --allow-tuning ",
-                         HostTuner::kVirtualMachineAllowed, " to allow it"));
-      }
-      return machine_.CarryOut(order, tell);
+      return order.profile().has_virtual_machine() ? machine_.CarryOut(order, tell) : tuner_.CarryOut(order, tell);
     }
     const std::string& name = order.profile_name();
     if (!machine_.HasApplied(name)) return tuner_.CarryOut(order, tell);
@@ -120,7 +112,6 @@ class Tuning::Impl {
   const os::Fd stop_;  // readable when it ends
   const std::unique_ptr<ProgramRunner> runner_;
   MachineTuner machine_;  // the thread's
-  const bool may_change_machine_;
   const Sink sink_;
   const std::function<void()> on_changed_;
   const std::unique_ptr<SysctlTree> tree_;

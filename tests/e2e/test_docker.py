@@ -1,5 +1,6 @@
 """What is planned for containers, and Docker's own limits, on a real engine that the test starts: containers have what the plan
-says, and what the plan leaves to the host Docker refuses. Needs Debian's docker.io and iptables, and root."""
+says, and what the plan leaves to the host Docker refuses. Needs Debian's docker.io and iptables, and root; CMake leaves it out where there is no
+dockerd."""
 
 import os
 import pathlib

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "agent/tuner/colima/machine_record.h"
+#include "agent/tuner/host_tuner.h"
 #include "lib/spec/name.h"
 #include "lib/spec/spec.h"
 #include "lib/spec/text.h"
@@ -66,9 +67,10 @@ absl::StatusOr<ColimaOutcome> MachineTuner::Act(const v1::TuneHost& order, Colim
 absl::Status MachineTuner::CarryOut(const v1::TuneHost& order, const Tell& tell) {
   const absl::StatusOr<v1::TuneHost> checked = Checked(order);
   if (!checked.ok()) return checked.status();
-  if (order.action() == v1::TUNE_ACTION_APPLY && allowed_.empty()) {
+  if (order.action() == v1::TUNE_ACTION_APPLY && allowed_.count(HostTuner::kVirtualMachineAllowed) == 0) {
     return absl::PermissionDeniedError(
-        "this agent's own configuration allows no tuning (--allow-tuning none), and so no virtual machine either");
+        Cat("this agent may not create, start or change a virtual machine; start it with --allow-tuning ",
+            HostTuner::kVirtualMachineAllowed, " to allow it"));
   }
   absl::StatusOr<ColimaSettings> settings = settings_();
   if (!settings.ok()) return settings.status();

@@ -19,6 +19,8 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
+const std::set<std::string> kAllowed = {"net.core.somaxconn", "virtual-machine"};
+
 class MachineTunerTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -38,7 +40,7 @@ class MachineTunerTest : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  MachineTuner Make(std::set<std::string> allowed = {"net.core.somaxconn"}) {
+  MachineTuner Make(std::set<std::string> allowed = kAllowed) {
     return MachineTuner(
         &runner_, HostSystem::kLinux,
         [this] {
@@ -46,7 +48,7 @@ class MachineTunerTest : public ::testing::Test {
         },
         std::move(allowed));
   }
-  absl::Status Do(v1::TuneAction action, std::set<std::string> allowed = {"net.core.somaxconn"}) {
+  absl::Status Do(v1::TuneAction action, std::set<std::string> allowed = kAllowed) {
     steps_.clear();
     v1::TuneHost order = order_;
     order.set_action(action);
@@ -100,9 +102,12 @@ TEST_F(MachineTunerTest, NoProgramIsCalledToSeeThatNothingIsApplied) {
 }
 
 TEST_F(MachineTunerTest, WhatTheAgentMayNotDoIsNotDone) {
-  EXPECT_EQ(Do(v1::TUNE_ACTION_APPLY, {}).code(), absl::StatusCode::kPermissionDenied);
+  const absl::Status refused = Do(v1::TUNE_ACTION_APPLY, {"net.core.somaxconn"});
+  EXPECT_EQ(refused.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("--allow-tuning virtual-machine"));
   EXPECT_THAT(runner_.calls, IsEmpty());
-  EXPECT_TRUE(Do(v1::TUNE_ACTION_APPLY, {"net.core.rmem_max"}).ok());
+  EXPECT_TRUE(Do(v1::TUNE_ACTION_PLAN, {"net.core.somaxconn"}).ok());
+  EXPECT_TRUE(Do(v1::TUNE_ACTION_APPLY, {"net.core.rmem_max", "virtual-machine"}).ok());
   EXPECT_THAT(steps_, Contains("net.core.somaxconn FORBIDDEN  "));
   EXPECT_EQ(machine_.kernel["net.core.somaxconn"], "128");
 }
