@@ -378,6 +378,21 @@ absl::StatusOr<std::unique_ptr<Colima::Inside>> Colima::Enter(const std::vector<
   return inside;
 }
 
+void Colima::TellProblems(const Inside& inside, std::vector<v1::TuneStep>* steps) {
+  for (const std::string& problem : inside.tuner.problems()) {
+    steps->push_back(StepOf("", HostTuner::kJournalKey, v1::TUNE_OUTCOME_UNCERTAIN, problem));
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Colima::Inside>> Colima::EnterIfItRuns(const MachineFacts& facts,
+                                                                      const std::vector<std::string>& keys, bool looks,
+                                                                      std::vector<v1::TuneStep>* steps) {
+  if (!facts.machine.has_value() || !facts.machine->running()) return nullptr;
+  absl::StatusOr<std::unique_ptr<Inside>> inside = Enter(keys, looks);
+  if (inside.ok()) TellProblems(**inside, steps);
+  return inside;
+}
+
 absl::Status Colima::LoadModules(const v1::TuningProfile& profile, bool plans, Inside* inside,
                                  std::vector<v1::TuneStep>* steps) {
   std::set<std::string> modules;
@@ -416,9 +431,7 @@ absl::Status Colima::LoadModules(const v1::TuningProfile& profile, bool plans, I
 
 absl::Status Colima::TuneInside(const v1::TuningProfile& profile, bool load_modules, Inside* inside,
                                 std::vector<v1::TuneStep>* steps) {
-  for (const std::string& problem : inside->tuner.problems()) {
-    steps->push_back(StepOf("", HostTuner::kJournalKey, v1::TUNE_OUTCOME_UNCERTAIN, problem));
-  }
+  TellProblems(*inside, steps);
   if (load_modules) {
     if (absl::Status loaded = LoadModules(profile, /*plans=*/false, inside, steps); !loaded.ok()) return loaded;
   }
@@ -709,15 +722,10 @@ ColimaOutcome Colima::Report(const std::string& profile, bool try_out) {
   const absl::StatusOr<MachineFacts> facts = Look(&config);
   if (!facts.ok()) return Failed(facts.status());
   ColimaOutcome outcome;
-  std::unique_ptr<Inside> inside;
-  if (facts->machine.has_value() && facts->machine->running()) {
-    absl::StatusOr<std::unique_ptr<Inside>> entered = Enter(KeysOf(*record), /*looks=*/true);
-    if (!entered.ok()) return Failed(entered.status());
-    inside = *std::move(entered);
-    for (const std::string& problem : inside->tuner.problems()) {
-      outcome.steps.push_back(StepOf("", HostTuner::kJournalKey, v1::TUNE_OUTCOME_UNCERTAIN, problem));
-    }
-  }
+  absl::StatusOr<std::unique_ptr<Inside>> entered =
+      EnterIfItRuns(*facts, KeysOf(*record), /*looks=*/true, &outcome.steps);
+  if (!entered.ok()) return Failed(entered.status());
+  const std::unique_ptr<Inside> inside = *std::move(entered);
   const v1::TuningProfile all = record->Together();
   const StartOptions options = PlanMachine(OfAnySize(*facts), all, settings_.vm_type, Restart::kNever).options;
   const absl::StatusOr<std::string> wanted = MergeConfig(config, all, options);
@@ -941,15 +949,10 @@ ColimaOutcome Colima::Rollback(const std::string& profile, bool force, const std
   if (names.empty()) return outcome;
   absl::StatusOr<MachineFacts> facts = Look(nullptr);
   if (!facts.ok()) return Failed(facts.status());
-  std::unique_ptr<Inside> inside;
-  if (facts->machine.has_value() && facts->machine->running()) {
-    absl::StatusOr<std::unique_ptr<Inside>> entered = Enter(KeysOf(*record), /*looks=*/false);
-    if (!entered.ok()) return Failed(entered.status());
-    inside = *std::move(entered);
-    for (const std::string& problem : inside->tuner.problems()) {
-      outcome.steps.push_back(StepOf("", HostTuner::kJournalKey, v1::TUNE_OUTCOME_UNCERTAIN, problem));
-    }
-  }
+  absl::StatusOr<std::unique_ptr<Inside>> entered =
+      EnterIfItRuns(*facts, KeysOf(*record), /*looks=*/false, &outcome.steps);
+  if (!entered.ok()) return Failed(entered.status());
+  const std::unique_ptr<Inside> inside = *std::move(entered);
   for (const std::string& name : names) {
     const MachineRecord::Entry entry = *record->Find(name);
     if (inside != nullptr) {

@@ -134,6 +134,11 @@ class Colima {
   static v1::TuneStep ToStep(const TuneStep& step, const v1::SysctlSetting* setting, bool load_modules);
   // The settings of a machine that runs, with these keys read. `looks`: nothing will be written.
   absl::StatusOr<std::unique_ptr<Inside>> Enter(const std::vector<std::string>& keys, bool looks);
+  // What of its journal could not be used.
+  static void TellProblems(const Inside& inside, std::vector<v1::TuneStep>* steps);
+  // As Enter, with the journal's problems told; nullptr when the machine does not run.
+  absl::StatusOr<std::unique_ptr<Inside>> EnterIfItRuns(const MachineFacts& facts, const std::vector<std::string>& keys,
+                                                        bool looks, std::vector<v1::TuneStep>* steps);
   // Loads those of settings that are missing inside, or, for a plan, says that it would.
   absl::Status LoadModules(const v1::TuningProfile& profile, bool plans, Inside* inside,
                            std::vector<v1::TuneStep>* steps);
