@@ -130,7 +130,8 @@ class Session::Impl {
     *spoke = heard_;
     if (ended_because.empty()) ended_because = *ended_;
     lock.unlock();
-    stream->Wait(absl::InfiniteDuration());  // on_done has been entered: returns at once
+    // on_done has been entered: returns at once. The channel ends with this function, on this thread.
+    stream->Wait(absl::InfiniteDuration());
     inbox_->Push(SessionDown{});
     return ended_because;
   }

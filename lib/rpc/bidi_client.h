@@ -17,11 +17,13 @@ namespace loadstar::rpc {
 
 // The client's end of a two-way stream: a bounded outgoing queue, one read and one write outstanding.
 //
-// Life: Start() begins the call and the object keeps itself alive until gRPC is done with it; the caller's shared_ptr
-// may be dropped earlier or later. Every method may be called from any thread at any time, also after the end.
-// on_message comes one at a time, in order; on_done comes exactly once, after the last on_message, with the call's
-// status; both on gRPC's threads without a lock held, so they may call Send, Close and Cancel, and must not block.
-// After on_done both are destroyed. An object that they refer to must outlive the call: Cancel() and then Wait().
+// Life: Start() begins the call and the object keeps itself alive until gRPC is done with it. Every method may be
+// called from any thread at any time, also after the end. on_message comes one at a time, in order; on_done comes
+// exactly once, after the last on_message, with the call's status; both on gRPC's threads without a lock held, so they
+// may call Send, Close and Cancel, and must not block. After on_done both are destroyed. What they refer to, and the
+// channel, must outlive the call: keep the shared_ptr and the channel until Wait() has returned true. The call holds
+// its channel, and when the last channel of a process dies on a thread of gRPC's, gRPC 1.51 frees the completion queue
+// that this very thread serves, and aborts ("ref_counted.h: assertion failed: prior > 0").
 //
 // Invariants: (1) a gRPC operation is only started with mutex_ held and ended_ false, so none follows the end; (2) gRPC
 // never runs a reaction inside of a Start call, so holding mutex_ there cannot deadlock; (3) the hold is removed
@@ -75,10 +77,11 @@ class BidiClient final : public grpc::ClientBidiReactor<Out, In> {
     if (!ended_) context_.TryCancel();
   }
 
-  // Blocks until on_done has returned. False when it has not within `timeout`. Never call it from a callback.
+  // Blocks until on_done has returned and no thread of gRPC's holds the object any more. False when that has not come
+  // within `timeout`. Never call it from a callback.
   bool Wait(absl::Duration timeout) {
-    absl::MutexLock lock(&mutex_);
-    return mutex_.AwaitWithTimeout(absl::Condition(&done_), timeout);
+    absl::MutexLock lock(&release_->mutex);
+    return release_->mutex.AwaitWithTimeout(absl::Condition(&release_->released), timeout);
   }
 
   // How long the outstanding write has been pending; zero when there is none.
@@ -122,14 +125,25 @@ class BidiClient final : public grpc::ClientBidiReactor<Out, In> {
     callbacks_ = Callbacks();
     if (callbacks.on_done) callbacks.on_done(status);
     callbacks = Callbacks();
-    std::shared_ptr<BidiClient> self;  // outlives the lock
-    absl::MutexLock lock(&mutex_);
-    outgoing_.clear();
-    done_ = true;
-    self = std::move(self_);
+    const std::shared_ptr<Release> release = release_;
+    std::shared_ptr<BidiClient> self;
+    {
+      absl::MutexLock lock(&mutex_);
+      outgoing_.clear();
+      self = std::move(self_);
+    }
+    self.reset();  // `this` may be gone now
+    absl::MutexLock lock(&release->mutex);
+    release->released = true;
   }
 
  private:
+  // Outlives the object, so that gRPC's thread can say that it holds it no more.
+  struct Release {
+    absl::Mutex mutex;
+    bool released ABSL_GUARDED_BY(mutex) = false;
+  };
+
   BidiClient(Callbacks callbacks, size_t queue_max) : queue_max_(queue_max), callbacks_(std::move(callbacks)) {}
 
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -140,6 +154,7 @@ class BidiClient final : public grpc::ClientBidiReactor<Out, In> {
 
   // Constant after construction.
   const size_t queue_max_;
+  const std::shared_ptr<Release> release_ = std::make_shared<Release>();
   // Used by reactions alone, which gRPC does not run at the same time as each other where they touch these.
   Callbacks callbacks_;
   In incoming_;
@@ -152,7 +167,6 @@ class BidiClient final : public grpc::ClientBidiReactor<Out, In> {
   bool write_failed_ ABSL_GUARDED_BY(mutex_) = false;
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
-  bool done_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time write_began_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<BidiClient> self_ ABSL_GUARDED_BY(mutex_);
 };

@@ -124,6 +124,26 @@ TEST_F(BidiTest, ServerClosesWithItsStatusAfterWhatIsQueued) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
 }
 
+// Whoever waited may end the channel, which must not happen on a thread of gRPC's.
+TEST_F(BidiTest, AfterTheWaitNothingElseHoldsTheStreamOrItsChannel) {
+  for (int i = 0; i < 50; ++i) {
+    std::shared_ptr<grpc::Channel> channel = MakeChannel("127.0.0.1:" + std::to_string(port_));
+    auto stub = v1::AgentService::NewStub(channel);
+    absl::Notification done;
+    // gRPC's thread is still inside of on_done when the waiter begins to wait.
+    auto client = Client::Start([&](auto* context, auto* reactor) { stub->async()->Session(context, reactor); },
+                                {[](const v1::SessionResponse&) {}, [&](const grpc::Status&) { done.Notify(); }});
+    client->Send(Beat(1));
+    client->Cancel();
+    ASSERT_TRUE(done.WaitForNotificationWithTimeout(kSoon));
+    ASSERT_TRUE(client->Wait(kSoon));
+    ASSERT_EQ(client.use_count(), 1);
+    client.reset();
+    stub.reset();
+    ASSERT_EQ(channel.use_count(), 1);
+  }
+}
+
 TEST_F(BidiTest, ClientCancelEndsBothEnds) {
   grpc::Status status;
   auto client = Dial({[](const v1::SessionResponse&) {}, [&](const grpc::Status& s) { status = s; }});
