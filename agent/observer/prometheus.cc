@@ -4,6 +4,8 @@
 #include <cmath>
 #include <map>
 
+#include "lib/os/lines.h"
+
 namespace loadstar::agent {
 namespace {
 
@@ -84,10 +86,9 @@ void ReadPrometheus(std::string_view text, v1::NodeFigures* figures) {
       {"loadstar_target_clock_seconds", {}},        {"process_cpu_seconds_total", {}},
       {"process_resident_memory_bytes", {}}};
   std::map<std::string_view, bool> seen;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
+  for (const std::string_view line : os::Lines(text)) {
     Sample sample;
-    if (ParseLine(text.substr(0, end), &sample)) {
+    if (ParseLine(line, &sample)) {
       if (const auto found = metrics.find(sample.name); found != metrics.end()) {
         seen[found->first] = true;
         if (sample.process == "total") {
@@ -98,7 +99,6 @@ void ReadPrometheus(std::string_view text, v1::NodeFigures* figures) {
         }
       }
     }
-    text.remove_prefix(std::min(end + 1, text.size()));
   }
   const auto count = [&](const char* name, void (v1::NodeFigures::*set)(uint64_t)) {
     if (seen[name]) (figures->*set)(ToCount(metrics[name].value()));

@@ -203,9 +203,8 @@ v1::TuningProfile HostTuner::WithoutForbidden(const v1::TuningProfile& profile,
       *allowed.add_sysctls() = setting;
       continue;
     }
-    forbidden->push_back(FinishedStep(
-        profile.name(), setting.key(), v1::TUNE_OUTCOME_FORBIDDEN,
-        absl::StrCat("this agent may not set it; start it with --allow-tuning ", setting.key(), " to allow it")));
+    forbidden->push_back(
+        FinishedStep(profile.name(), setting.key(), v1::TUNE_OUTCOME_FORBIDDEN, WhyForbidden("set it", setting.key())));
   }
   return allowed;
 }
@@ -220,9 +219,7 @@ void HostTuner::LoadModules(const v1::TuningProfile& profile, bool plans, const 
   for (const auto& [module, key] : missing) {
     v1::TuneStep step = NewStep(profile.name(), Modules::KeyOf(module));
     if (options_.allowed.count(kModulesAllowed) == 0) {
-      Finish(&step, v1::TUNE_OUTCOME_FORBIDDEN,
-             absl::StrCat("this agent may not load modules; start it with --allow-tuning ", kModulesAllowed,
-                          " to allow it"));
+      Finish(&step, v1::TUNE_OUTCOME_FORBIDDEN, WhyForbidden("load modules", kModulesAllowed));
     } else if (spec::ModuleOf(key) != module) {
       Finish(&step, v1::TUNE_OUTCOME_FORBIDDEN,
              absl::StrCat("it is not known to bring ", key, "; \"modprobe ", module, "\" as root loads it"));
@@ -350,8 +347,7 @@ void HostTuner::SetDescriptors(const v1::TuneHost& order, const std::vector<Tune
   const v1::TuningProfile& profile = order.profile();
   if (options_.allowed.count(kDescriptorsAllowed) == 0) {
     tell(FinishedStep(profile.name(), kDescriptorsAllowed, v1::TUNE_OUTCOME_FORBIDDEN,
-                      absl::StrCat("this agent may not set them; start it with --allow-tuning ", kDescriptorsAllowed,
-                                   " to allow it")));
+                      WhyForbidden("set them", kDescriptorsAllowed)));
     return;
   }
   // Limits of descriptors outlive a boot, and one above the kernel's keeps every container from starting.
@@ -454,22 +450,17 @@ void HostTuner::Rollback(const v1::TuneHost& order, const Tell& tell) {
   for (const std::string& profile : profiles) {
     bool applied = false;
     for (v1::TuneStep& step : descriptors_.Rollback(profile, order.force(), only)) tell(std::move(step));
-    std::set<std::string> ours = only;
-    std::vector<v1::TuneStep> others;
-    if (!order.force()) others = NotOurs(profile, only);
-    if (!others.empty() && ours.empty()) {
-      for (const auto& [key, tuned] : tuner_.keys()) ours.insert(key);
-    }
-    for (v1::TuneStep& step : others) {
-      applied = true;
-      ours.erase(step.key());
-      tell(std::move(step));
-    }
-    if (others.empty() || !ours.empty()) {
-      for (const TuneStep& step : tuner_.Rollback(profile, order.force(), ours)) {
+    std::set<std::string> theirs;
+    if (!order.force()) {
+      for (v1::TuneStep& step : NotOurs(profile, only)) {
         applied = true;
-        tell(ToWire(step));
+        theirs.insert(step.key());
+        tell(std::move(step));
       }
+    }
+    for (const TuneStep& step : tuner_.Rollback(profile, order.force(), only, theirs)) {
+      applied = true;
+      tell(ToWire(step));
     }
     if ((!only.empty() && only.count(kFileKey) == 0) || Persisted().count(profile) == 0) continue;
     v1::TuneStep step = FinishedStep(profile, kFileKey, v1::TUNE_OUTCOME_RESTORED, "");

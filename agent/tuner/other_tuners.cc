@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "lib/os/files.h"
+#include "lib/os/lines.h"
 #include "lib/spec/sysctl_key.h"
 #include "lib/spec/text.h"
 
@@ -62,10 +63,8 @@ TunedProfile ReadTunedProfile(std::string_view text) {
   TunedProfile profile;
   std::string_view section;
   bool sysctls = false;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = spec::Trim(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
+  for (const std::string_view whole : os::Lines(text)) {
+    const std::string_view line = spec::Trim(whole);
     if (line.starts_with('#') || line.starts_with(';')) continue;
     if (line.starts_with('[') && line.ends_with(']')) {
       section = line.substr(1, line.size() - 2);

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace loadstar::agent {
 
 bool IsObstacle(v1::TuneOutcome outcome) {
@@ -39,6 +41,10 @@ v1::TuneStep FinishedStep(const std::string& profile, const std::string& key, v1
   v1::TuneStep step = NewStep(profile, key);
   Finish(&step, outcome, std::move(message));
   return step;
+}
+
+std::string WhyForbidden(const std::string& deed, const std::string& word) {
+  return absl::StrCat("this agent may not ", deed, "; start it with --allow-tuning ", word, " to allow it");
 }
 
 }  // namespace loadstar::agent

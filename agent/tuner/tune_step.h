@@ -16,4 +16,7 @@ void Finish(v1::TuneStep* step, v1::TuneOutcome outcome, std::string message);
 v1::TuneStep FinishedStep(const std::string& profile, const std::string& key, v1::TuneOutcome outcome,
                           std::string message);
 
+// Why a step is forbidden, and the word of --allow-tuning that allows it.
+std::string WhyForbidden(const std::string& deed, const std::string& word);
+
 }  // namespace loadstar::agent

@@ -362,12 +362,13 @@ TuneStep Tuner::Release(const std::string& profile, const std::string& key, bool
              absl::StrCat("the kernel made \"", *then, "\" of \"", target, "\"; what was before stands again"));
 }
 
-std::vector<TuneStep> Tuner::Rollback(const std::string& profile, bool force, const std::set<std::string>& only) {
+std::vector<TuneStep> Tuner::Rollback(const std::string& profile, bool force, const std::set<std::string>& only,
+                                      const std::set<std::string>& spared) {
   std::vector<std::string> names = InOrder(keys_);
   std::reverse(names.begin(), names.end());
   std::vector<TuneStep> steps;
   for (const std::string& key : names) {
-    if (!only.empty() && only.count(key) == 0) continue;
+    if ((!only.empty() && only.count(key) == 0) || spared.count(key) > 0) continue;
     const TunedKey& tuned = keys_.at(key);
     const bool pending = tuned.pending.has_value() && tuned.pending->layer.profile == profile;
     if (pending || tuned.IsClaimedBy(profile)) steps.push_back(Release(profile, key, force));

@@ -69,8 +69,9 @@ class Tuner {
   // Goes on past keys that cannot be had; stops when the journal fails.
   std::vector<TuneStep> Apply(const v1::TuningProfile& profile);
   // Takes a profile's wishes back, the last one first. `force`: also where somebody else changed the key since, or
-  // where that is uncertain. `only`: of these keys alone; empty: of all.
-  std::vector<TuneStep> Rollback(const std::string& profile, bool force, const std::set<std::string>& only = {});
+  // where that is uncertain. `only`: of these keys alone; empty: of all. `spared`: not of these.
+  std::vector<TuneStep> Rollback(const std::string& profile, bool force, const std::set<std::string>& only = {},
+                                 const std::set<std::string>& spared = {});
   // One step for each key of each profile that is applied: kApplied, kForeign or kUncertain, and kMissing when the key
   // has gone (its module was unloaded).
   std::vector<TuneStep> Status();

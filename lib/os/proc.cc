@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "lib/os/files.h"
+#include "lib/os/lines.h"
 
 namespace loadstar::os {
 namespace {
@@ -34,16 +35,6 @@ std::vector<std::string_view> Words(std::string_view text) {
     start = text.find_first_not_of(kBlank, end);
   }
   return words;
-}
-
-std::vector<std::string_view> Lines(std::string_view text) {
-  std::vector<std::string_view> lines;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    lines.push_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return lines;
 }
 
 // Calls visit(name) for each entry of a folder, until it returns true; whether it did.

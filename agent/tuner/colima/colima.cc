@@ -18,6 +18,7 @@
 #include "agent/tuner/tune_step.h"
 #include "agent/tuner/wish.h"
 #include "lib/os/files.h"
+#include "lib/os/lines.h"
 #include "lib/spec/sysctl_key.h"
 #include "lib/spec/text.h"
 
@@ -34,17 +35,6 @@ std::string MessageOf(const absl::Status& status) { return std::string(status.me
 bool IsThere(const std::string& path) {
   struct stat facts {};
   return lstat(path.c_str(), &facts) == 0;
-}
-
-// The lines of a text, without their ends.
-std::vector<std::string> Lines(std::string_view text) {
-  std::vector<std::string> lines;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    lines.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return lines;
 }
 
 bool Fulfils(const std::string& value, const v1::SysctlSetting& setting) {
@@ -185,7 +175,7 @@ absl::StatusOr<MachineFacts> Colima::Look(std::string* config) {
   facts.limits = *limits;
   const absl::StatusOr<ProgramResult> running = cli_.Inside(settings_.machine, {"sudo", "docker", "ps", "-q"});
   if (!running.ok()) return running.status();
-  if (running->exit.clean()) facts.containers = Lines(running->out).size();
+  if (running->exit.clean()) facts.containers = os::Lines(running->out).size();
   return facts;
 }
 
@@ -317,8 +307,7 @@ v1::TuningProfile Colima::Admitted(const v1::TuningProfile& profile, std::vector
     return settings_.allowed.has_value() && !settings_.allowed->contains(key);
   };
   const auto forbidden = [&](const std::string& key) {
-    steps->push_back(StepOf(profile.name(), key, v1::TUNE_OUTCOME_FORBIDDEN,
-                            Cat("this agent may not set it; start it with --allow-tuning ", key, " to allow it")));
+    steps->push_back(StepOf(profile.name(), key, v1::TUNE_OUTCOME_FORBIDDEN, WhyForbidden("set it", key)));
   };
   v1::TuningProfile admitted = profile;
   admitted.clear_sysctls();
@@ -462,11 +451,11 @@ absl::Status Colima::TryDescriptors(const v1::TuningProfile& profile, const Engi
   if (!tried.ok()) return tried.status();
   v1::TuneStep& step = steps->emplace_back(StepOf(profile.name(), "descriptors.verify", v1::TUNE_OUTCOME_WORKS));
   step.set_after(Cat(wanted.soft(), " ", wanted.hard()));
-  const std::vector<std::string> expected = {std::to_string(wanted.soft()), std::to_string(wanted.hard())};
+  const std::string expected = Cat(wanted.soft(), "\n", wanted.hard());
   if (engine.soft < wanted.soft() || engine.hard < wanted.hard()) {
     Finish(&step, v1::TUNE_OUTCOME_FAILS,
            "the running engine's /etc/docker/daemon.json does not have them as default-ulimits: containers get less");
-  } else if (!tried->exit.clean() || Lines(tried->out) != expected) {
+  } else if (!tried->exit.clean() || spec::Trim(tried->out) != expected) {
     Finish(&step, v1::TUNE_OUTCOME_FAILS,
            Cat("no process inside can have them: prlimit ", os::ToString(tried->exit), ": ",
                Said(tried->err.empty() ? tried->out : tried->err)));
@@ -1015,7 +1004,7 @@ absl::StatusOr<Leftovers> Colima::FindLeftovers() {
   leftovers.machine = *std::move(machine);
   if (leftovers.machine.has_value() && leftovers.machine->running()) {
     const absl::StatusOr<ProgramResult> running = cli_.Inside(settings_.machine, {"sudo", "docker", "ps", "-q"});
-    if (running.ok() && running->exit.clean()) leftovers.containers = Lines(running->out).size();
+    if (running.ok() && running->exit.clean()) leftovers.containers = os::Lines(running->out).size();
   }
   const absl::StatusOr<std::string> text = os::ReadFile(settings_.config_path, kMostConfig);
   leftovers.config = IsThere(OriginalOf(settings_.config_path)) || IsThere(RecordOf(folder_));

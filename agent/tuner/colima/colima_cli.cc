@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "lib/os/lines.h"
 #include "lib/spec/name.h"
 #include "lib/spec/text.h"
 
@@ -30,12 +31,8 @@ constexpr absl::Duration kStopping = absl::Minutes(5);
 // The last lines of what a program said went wrong, as one.
 std::string Complaint(const std::string& err) {
   std::vector<std::string> lines;
-  std::string_view rest = err;
-  while (!rest.empty()) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = spec::Trim(rest.substr(0, end));
-    if (!line.empty()) lines.push_back(spec::Escaped(line));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
+  for (const std::string_view line : os::Lines(err)) {
+    if (const std::string_view said = spec::Trim(line); !said.empty()) lines.push_back(spec::Escaped(said));
   }
   if (lines.empty()) return "it did not say why";
   const auto skipped = static_cast<std::ptrdiff_t>(lines.size() > 3 ? lines.size() - 3 : 0);
@@ -97,10 +94,8 @@ absl::StatusOr<ProgramVersion> ParseVersion(std::string_view text, std::string_v
 
 absl::StatusOr<std::vector<Machine>> ParseMachines(std::string_view text) {
   std::vector<Machine> machines;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = spec::Trim(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
+  for (const std::string_view whole : os::Lines(text)) {
+    const std::string_view line = spec::Trim(whole);
     if (line.empty()) continue;
     const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!object.is_object() || TextOf(object, "name").empty() || TextOf(object, "status").empty()) {

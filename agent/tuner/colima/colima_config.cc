@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "lib/os/lines.h"
 #include "lib/spec/report.h"
 #include "lib/spec/spec.h"
 #include "lib/spec/sysctl_key.h"
@@ -82,17 +83,11 @@ absl::StatusOr<Node> Read(std::string_view text) {
   Node root;
   root.kind = Node::Kind::kMapping;
   spec::Report report;
-  const bool only_comments = [text] {
-    std::string_view rest = text;
-    while (!rest.empty()) {
-      const size_t end = std::min(rest.find('\n'), rest.size());
-      const std::string_view line = spec::Trim(rest.substr(0, end));
-      if (!line.empty() && !line.starts_with('#')) return false;
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-    }
-    return true;
-  }();
-  if (only_comments) return root;
+  const std::vector<std::string_view> lines = os::Lines(text);
+  const auto says_nothing = [](std::string_view line) {
+    return spec::Trim(line).empty() || spec::Trim(line).starts_with('#');
+  };
+  if (std::all_of(lines.begin(), lines.end(), says_nothing)) return root;
   spec::BuildTree(text, "", -1, &report, &root);
   if (report.empty() && root.kind != Node::Kind::kMapping) {
     report.AddAt(root.place, "", {"this is no mapping", "Write keys with values, such as cpu: 12"});

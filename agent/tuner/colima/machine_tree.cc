@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "lib/os/lines.h"
 #include "lib/spec/sysctl_key.h"
 #include "lib/spec/text.h"
 
@@ -27,10 +28,7 @@ std::string Complaint(const ProgramResult& result) {
 std::map<std::string, std::string> ReadLines(std::string_view text) {
   constexpr std::string_view kIs = " =";
   std::map<std::string, std::string> values;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
+  for (const std::string_view line : os::Lines(text)) {
     const size_t at = line.find(kIs);
     if (at == std::string_view::npos) continue;
     const std::string value(spec::Trim(line.substr(at + kIs.size())));
