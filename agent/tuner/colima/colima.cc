@@ -142,6 +142,13 @@ Colima::Colima(ColimaCli* cli, ColimaSettings settings)
 absl::StatusOr<os::Fd> Colima::Lock() const {
   absl::StatusOr<os::Fd> lock = LockMachine(folder_);
   if (absl::IsNotFound(lock.status())) return os::Fd();
+  // Nobody else writes them now: what there is, an agent left that was killed.
+  if (lock.ok()) {
+    for (const std::string& path :
+         {RecordOf(folder_), JournalOf(folder_), settings_.config_path, OriginalOf(settings_.config_path)}) {
+      unlink(Cat(path, ".tmp").c_str());
+    }
+  }
   return lock;
 }
 

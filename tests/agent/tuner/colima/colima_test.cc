@@ -18,6 +18,7 @@
 #include "agent/tuner/colima/machine_record.h"
 #include "lib/os/files.h"
 #include "tests/agent/tuner/colima/fake_colima.h"
+#include "tests/agent/tuner/colima/kill_points.h"
 
 namespace loadstar::agent {
 namespace {
@@ -690,9 +691,9 @@ TEST_F(ColimaTest, AFileThatWasNotWrittenAnyMoreIsNoEdit) {
   EXPECT_EQ(Text("colima.yaml"), "cpu: 2\n");
 }
 
-// The process is killed at each call that it makes, before and after the machine has done it. The next one finds its
+// Each call in turn and all after it fail, before or after the machine has done what it was to. The next one finds its
 // way back from there, and also from an apply that is made again over it.
-TEST_F(ColimaTest, AfterACrashAtAnyCallEverythingCanBePutBack) {
+TEST_F(ColimaTest, AfterAnyCallThatFailsEverythingCanBePutBack) {
   constexpr char kMine[] = "# mine\ncpu: 2\n";
   Want("net.ipv4.tcp_fin_timeout", 90);
   machine_.by_itself["net.ipv4.tcp_fin_timeout"] = "60";
@@ -740,6 +741,65 @@ TEST_F(ColimaTest, AfterACrashAtAnyCallEverythingCanBePutBack) {
     }
   }
   EXPECT_GT(crashes, 60U);
+}
+
+// As before, but the process is killed, and at each change of a file as well.
+TEST_F(ColimaTest, AfterAKillAtAnyStepEverythingCanBePutBack) {
+  constexpr char kMine[] = "# mine\ncpu: 2\n";
+  Want("net.ipv4.tcp_fin_timeout", 90);
+  machine_.by_itself["net.ipv4.tcp_fin_timeout"] = "60";
+  machine_.kernel = machine_.by_itself;
+  const auto kernel = machine_.kernel;
+  runner_.answer = [this](const std::string& call) {
+    absl::StatusOr<ProgramResult> result;
+    Step([&] { result = machine_.Answer(call); });
+    return result;
+  };
+  // What the child did to the machine, for its parent.
+  const std::string kernel_file = folder_ + "/kernel";
+  const auto save_kernel = [&] {
+    std::ofstream file(kernel_file);
+    for (const auto& [key, value] : machine_.kernel) file << key << '=' << value << '\n';
+  };
+  const auto load_kernel = [&] {
+    machine_.kernel.clear();
+    std::ifstream file(kernel_file);
+    for (std::string line; std::getline(file, line);) {
+      machine_.kernel[line.substr(0, line.find('='))] = line.substr(line.find('=') + 1);
+    }
+  };
+  size_t kills = 0;
+  for (const bool rolls_back : {false, true}) {
+    for (const KilledWhen when : {KilledWhen::kBefore, KilledWhen::kHalfWay, KilledWhen::kAfter}) {
+      for (const bool again : {false, true}) {
+        bool survived = false;
+        for (int step = 0; !survived; ++step) {
+          SCOPED_TRACE(absl::StrCat(rolls_back ? "rollback" : "apply", " is killed at ", step, ", moment ",
+                                    static_cast<int>(when), again ? ", then applied again" : ""));
+          Write("colima.yaml", kMine);
+          if (rolls_back) {
+            ASSERT_TRUE(Make().Start(profile_, kMay).ok());
+          }
+          survived = SurvivesStep(
+              step, when, [&] { rolls_back ? Back() : Make().Start(profile_, kMay); }, save_kernel);
+          load_kernel();
+          if (!survived) ++kills;
+          if (again) {
+            const ColimaOutcome outcome = Make().Start(profile_, kMay);
+            ASSERT_TRUE(outcome.ok()) << outcome.failure;
+          }
+          const ColimaOutcome back = Back();
+          ASSERT_TRUE(back.ok()) << back.failure;
+          ASSERT_EQ(machine_.kernel, kernel);
+          ASSERT_EQ(Text("colima.yaml"), kMine);
+          // A journal with nothing in it does no harm.
+          ASSERT_THAT(Files(), AnyOf(ElementsAre("colima.yaml"), ElementsAre("colima.yaml", "loadstar.journal")));
+          ASSERT_THAT(Text("loadstar.journal"), AnyOf("(not there)", ""));
+        }
+      }
+    }
+  }
+  EXPECT_GT(kills, 250U);
 }
 
 }  // namespace
