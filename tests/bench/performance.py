@@ -115,14 +115,15 @@ def runs_part(runs):
     rows = []
     for run in runs:
         expected, taken = run.get("memory_expected_bytes"), run.get("memory_taken_bytes")
-        rows.append([pathlib.Path(run["scenario"]).stem, number(run["peak_connections"]), number(run["requests_per_s"]),
+        rows.append([pathlib.Path(run["scenario"]).stem, run["kernel"], number(run["peak_connections"]),
+                     number(run["requests_answered"]), number(run["requests_per_s"]),
                      number(run["latency_ms"]["p50"], 2), number(run["latency_ms"]["p99"], 2),
                      number(run["schedule_lag_ms"]["p99"], 2), number(expected and expected / 1e9, 2),
                      number(taken and taken / 1e9, 2), run["verdict"].removeprefix("VERDICT_KIND_")])
     return ("## Whole runs\n\nCoordinator, agent, workers and four nodes on the same "
             f"{runs[0]['cores']} cores (`tests/bench/quickstart.sh`, `full-short.sh`, `million.sh`). Memory is of both ends, as the "
-            "planner expected it and as the host had less of it.\n\n"
-            + table(["scenario", "connections", "requests/s", "p50 ms", "p99 ms", "lag p99 ms", "GB expected", "GB taken",
+            "planner expected it and as the host had less of it. The rate is over the whole run, its ramp included.\n\n"
+            + table(["scenario", "kernel", "connections", "requests", "requests/s", "p50 ms", "p99 ms", "lag p99 ms", "GB expected", "GB taken",
                      "verdict"], rows))
 
 
