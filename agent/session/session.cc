@@ -38,14 +38,10 @@ class Session::Impl {
   }
 
   void Send(v1::SessionRequest message) {
-    std::shared_ptr<Stream> stream;
-    {
-      const std::lock_guard lock(mutex_);
-      greeted_ = greeted_ || message.has_hello();
-      if (!greeted_ || stream_ == nullptr) return;
-      stream = stream_;
-    }
-    stream->Send(std::move(message));  // a full queue ends the stream
+    // Under the mutex, so that this thread never holds the stream's last reference, whose end would make it wait.
+    const std::lock_guard lock(mutex_);
+    greeted_ = greeted_ || message.has_hello();
+    if (greeted_ && stream_ != nullptr) stream_->Send(std::move(message));  // a full queue ends the stream
   }
 
  private:
