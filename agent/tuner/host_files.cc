@@ -57,7 +57,7 @@ class RootedFiles final : public HostFiles {
     return MakeDurable(FolderOf(OnDisk(path)));
   }
 
-  void Tidy(const std::string& path) override { unlink(absl::StrCat(OnDisk(path), ".tmp").c_str()); }
+  void Tidy(const std::string& path) override { os::RemoveUnfinished(OnDisk(path)); }
 
   absl::Status MakeFolder(const std::string& path) override {
     if (mkdir(OnDisk(path).c_str(), 0755) != 0) {

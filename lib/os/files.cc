@@ -37,6 +37,8 @@ std::string FolderOf(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
+std::string TemporaryOf(const std::string& path) { return absl::StrCat(path, ".tmp"); }
+
 }  // namespace
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) {
@@ -65,7 +67,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
 
 absl::Status WriteFileAtomically(const std::string& path, std::string_view content,
                                  const std::optional<FileAccess>& access) {
-  const std::string temporary = absl::StrCat(path, ".tmp");
+  const std::string temporary = TemporaryOf(path);
   Fd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, access.has_value() ? 0600 : 0644));
   if (!fd) return Failure("create", temporary);
   absl::Status status;
@@ -85,6 +87,8 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view conte
   if (!folder || fsync(folder.get()) != 0) return Failure("fsync the folder of", path);
   return absl::OkStatus();
 }
+
+void RemoveUnfinished(const std::string& path) { unlink(TemporaryOf(path).c_str()); }
 
 absl::Status MakeFolders(const std::string& path) {
   std::error_code error;

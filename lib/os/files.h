@@ -28,6 +28,8 @@ struct FileAccess {
 // caller's and may be read by all, as far as the umask lets them.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view content,
                                  const std::optional<FileAccess>& access = std::nullopt);
+// Removes the temporary file that a crash in WriteFileAtomically left. Only for who alone may write `path` now.
+void RemoveUnfinished(const std::string& path);
 
 // Creates a folder and those above it; OK when it is there.
 absl::Status MakeFolders(const std::string& path);

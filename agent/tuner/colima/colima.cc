@@ -142,14 +142,14 @@ Colima::Colima(ColimaCli* cli, ColimaSettings settings)
 absl::StatusOr<os::Fd> Colima::Lock() const {
   absl::StatusOr<os::Fd> lock = LockMachine(folder_);
   if (absl::IsNotFound(lock.status())) return os::Fd();
-  // Nobody else writes them now: what there is, an agent left that was killed.
-  if (lock.ok()) {
-    for (const std::string& path :
-         {RecordOf(folder_), JournalOf(folder_), settings_.config_path, OriginalOf(settings_.config_path)}) {
-      unlink(Cat(path, ".tmp").c_str());
-    }
-  }
   return lock;
+}
+
+void Colima::Tidy() const {
+  for (const std::string& path :
+       {RecordOf(folder_), JournalOf(folder_), settings_.config_path, OriginalOf(settings_.config_path)}) {
+    os::RemoveUnfinished(path);
+  }
 }
 
 absl::StatusOr<MachineFacts> Colima::Look(std::string* config) {
@@ -180,10 +180,17 @@ absl::StatusOr<MachineFacts> Colima::Look(std::string* config) {
   const absl::StatusOr<EngineLimits> limits = LimitsInside();
   if (!limits.ok()) return limits.status();
   facts.limits = *limits;
+  const absl::StatusOr<std::optional<uint64_t>> containers = CountContainers();
+  if (!containers.ok()) return containers.status();
+  facts.containers = *containers;
+  return facts;
+}
+
+absl::StatusOr<std::optional<uint64_t>> Colima::CountContainers() {
   const absl::StatusOr<ProgramResult> running = cli_.Inside(settings_.machine, {"sudo", "docker", "ps", "-q"});
   if (!running.ok()) return running.status();
-  if (running->exit.clean()) facts.containers = os::Lines(running->out).size();
-  return facts;
+  if (!running->exit.clean()) return std::nullopt;
+  return os::Lines(running->out).size();
 }
 
 absl::Status Colima::WriteConfig(const MachineRecord& record, const std::string& before,
@@ -532,6 +539,7 @@ ColimaOutcome Colima::BringTo(const v1::TuningProfile& profile, Restart restart,
   if (absl::Status folder = os::MakeFolders(folder_); !folder.ok()) return Failed(std::move(folder));
   const absl::StatusOr<os::Fd> lock = Lock();
   if (!lock.ok()) return Failed(lock.status());
+  Tidy();
   ColimaOutcome outcome;
   const auto failed = [&outcome](absl::Status why) {
     outcome.failure = std::move(why);
@@ -935,6 +943,7 @@ void Colima::TellWhatStays(const v1::TuningProfile& profile, const MachineFacts&
 ColimaOutcome Colima::Rollback(const std::string& profile, bool force, const std::set<std::string>& only) {
   const absl::StatusOr<os::Fd> lock = Lock();
   if (!lock.ok()) return Failed(lock.status());
+  Tidy();
   absl::StatusOr<MachineRecord> record = ReadRecord(folder_);
   if (!record.ok()) return Failed(record.status());
   std::vector<std::string> names;
@@ -1010,8 +1019,7 @@ absl::StatusOr<Leftovers> Colima::FindLeftovers() {
   if (!machine.ok()) return machine.status();
   leftovers.machine = *std::move(machine);
   if (leftovers.machine.has_value() && leftovers.machine->running()) {
-    const absl::StatusOr<ProgramResult> running = cli_.Inside(settings_.machine, {"sudo", "docker", "ps", "-q"});
-    if (running.ok() && running->exit.clean()) leftovers.containers = os::Lines(running->out).size();
+    leftovers.containers = CountContainers().value_or(std::nullopt);
   }
   const absl::StatusOr<std::string> text = os::ReadFile(settings_.config_path, kMostConfig);
   leftovers.config = IsThere(OriginalOf(settings_.config_path)) || IsThere(RecordOf(folder_));
@@ -1025,6 +1033,7 @@ absl::StatusOr<Leftovers> Colima::FindLeftovers() {
 ColimaOutcome Colima::Clean(const Leftovers& leftovers) {
   const absl::StatusOr<os::Fd> lock = Lock();
   if (!lock.ok()) return Failed(lock.status());
+  Tidy();
   // Before anything is deleted, which the record may be with: without it nobody can tell what is whose.
   absl::StatusOr<MachineRecord> record = ReadRecord(folder_);
   if (!record.ok()) return Failed(record.status());

@@ -100,7 +100,11 @@ class Colima {
 
   // The lock, or an empty descriptor where there is no folder to be at odds about.
   absl::StatusOr<os::Fd> Lock() const;
+  // With the lock: takes away what an agent that was killed left beside its files.
+  void Tidy() const;
   absl::StatusOr<MachineFacts> Look(std::string* config);
+  // Those that run in the machine, which must run; nullopt when its engine does not tell.
+  absl::StatusOr<std::optional<uint64_t>> CountContainers();
   ColimaOutcome BringTo(const v1::TuningProfile& profile, Restart restart, bool load_modules);
   // `record` tells of it already.
   absl::Status WriteConfig(const MachineRecord& record, const std::string& before, const std::string& after) const;
