@@ -123,8 +123,8 @@ def runs_part(runs):
     return ("## Whole runs\n\nCoordinator, agent, workers and four nodes on the same "
             f"{runs[0]['cores']} cores (`tests/bench/quickstart.sh`, `full-short.sh`, `million.sh`). Memory is of both ends, as the "
             "planner expected it and as the host had less of it. The rate is over the whole run, its ramp included.\n\n"
-            + table(["scenario", "kernel", "connections", "requests", "requests/s", "p50 ms", "p99 ms", "lag p99 ms", "GB expected", "GB taken",
-                     "verdict"], rows))
+            + table(["scenario", "kernel", "connections", "requests", "requests/s", "p50 ms", "p99 ms", "lag p99 ms",
+                     "GB expected", "GB taken", "verdict"], rows))
 
 
 def plot(peers, growth):

@@ -1,6 +1,5 @@
 #include "agent/tuner/colima/colima_cli.h"
 
-#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>

@@ -84,8 +84,9 @@ absl::StatusOr<Node> Read(std::string_view text) {
   root.kind = Node::Kind::kMapping;
   spec::Report report;
   const std::vector<std::string_view> lines = os::Lines(text);
-  const auto says_nothing = [](std::string_view line) {
-    return spec::Trim(line).empty() || spec::Trim(line).starts_with('#');
+  const auto says_nothing = [](std::string_view whole) {
+    const std::string_view line = spec::Trim(whole);
+    return line.empty() || line.starts_with('#');
   };
   if (std::all_of(lines.begin(), lines.end(), says_nothing)) return root;
   spec::BuildTree(text, "", -1, &report, &root);

@@ -4,6 +4,7 @@
 
 #include "agent/tuner/colima/machine_record.h"
 #include "agent/tuner/host_tuner.h"
+#include "agent/tuner/tune_step.h"
 #include "lib/spec/name.h"
 #include "lib/spec/spec.h"
 #include "lib/spec/text.h"
@@ -69,8 +70,7 @@ absl::Status MachineTuner::CarryOut(const v1::TuneHost& order, const Tell& tell)
   if (!checked.ok()) return checked.status();
   if (order.action() == v1::TUNE_ACTION_APPLY && allowed_.count(HostTuner::kVirtualMachineAllowed) == 0) {
     return absl::PermissionDeniedError(
-        Cat("this agent may not create, start or change a virtual machine; start it with --allow-tuning ",
-            HostTuner::kVirtualMachineAllowed, " to allow it"));
+        WhyForbidden("create, start or change a virtual machine", HostTuner::kVirtualMachineAllowed));
   }
   absl::StatusOr<ColimaSettings> settings = settings_();
   if (!settings.ok()) return settings.status();

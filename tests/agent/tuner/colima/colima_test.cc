@@ -38,6 +38,7 @@ std::string Tabbed(std::string value) {
   return value;
 }
 
+constexpr char kMine[] = "# mine\ncpu: 2\n";  // a colima.yaml of the user's
 constexpr Colima::Permissions kMay = {.allow_restart = false, .load_modules = true};
 
 class ColimaTest : public ::testing::Test {
@@ -67,6 +68,12 @@ class ColimaTest : public ::testing::Test {
     profile_.mutable_virtual_machine()->set_cpus(cpus);
     profile_.mutable_virtual_machine()->set_memory_bytes(gib << 30);
     profile_.mutable_virtual_machine()->set_disk_bytes(60ULL << 30);
+  }
+  // Of a machine whose kernel has others by itself.
+  void WantTwoSettings() {
+    Want("net.ipv4.tcp_fin_timeout", 90);
+    machine_.by_itself["net.ipv4.tcp_fin_timeout"] = "60";
+    machine_.kernel = machine_.by_itself;
   }
   // From here on the profile is another one.
   void Next(const std::string& name, uint64_t backlog = 9000) {
@@ -237,7 +244,6 @@ TEST_F(ColimaTest, SettingsAreReadInOneCallAndEachWriteIsReadAlone) {
 }
 
 TEST_F(ColimaTest, ARollbackLeavesEverythingAsItWas) {
-  constexpr char kMine[] = "# mine\ncpu: 2\n";
   Write("colima.yaml", kMine);
   Want("net.ipv4.tcp_rmem", 4096)->add_values(131072);
   profile_.mutable_sysctls(1)->add_values(8388608);
@@ -642,7 +648,6 @@ TEST_F(ColimaTest, WhatIsTakenBackIsNotSaidToComeWithTheNextStart) {
 }
 
 TEST_F(ColimaTest, WhatColimaWritesAtAStartThatFailsIsNoEditOfTheUsers) {
-  constexpr char kMine[] = "# mine\ncpu: 2\n";
   machine_.list = FakeMachine::kStopped;
   Write("colima.yaml", kMine);
   bool fails = true;
@@ -694,11 +699,7 @@ TEST_F(ColimaTest, AFileThatWasNotWrittenAnyMoreIsNoEdit) {
 // Each call in turn and all after it fail, before or after the machine has done what it was to. The next one finds its
 // way back from there, and also from an apply that is made again over it.
 TEST_F(ColimaTest, AfterAnyCallThatFailsEverythingCanBePutBack) {
-  constexpr char kMine[] = "# mine\ncpu: 2\n";
-  Want("net.ipv4.tcp_fin_timeout", 90);
-  machine_.by_itself["net.ipv4.tcp_fin_timeout"] = "60";
-  machine_.kernel = machine_.by_itself;
-  const auto kernel = machine_.kernel;
+  WantTwoSettings();
   size_t crashes = 0;
   for (const bool rolls_back : {false, true}) {
     for (const bool done : {false, true}) {
@@ -733,7 +734,7 @@ TEST_F(ColimaTest, AfterAnyCallThatFailsEverythingCanBePutBack) {
           }
           const ColimaOutcome back = Back();
           EXPECT_TRUE(back.ok()) << back.failure;
-          EXPECT_EQ(machine_.kernel, kernel);
+          EXPECT_EQ(machine_.kernel, machine_.by_itself);
           EXPECT_EQ(Text("colima.yaml"), kMine);
           EXPECT_THAT(Files(), ElementsAre("colima.yaml"));
         }
@@ -745,11 +746,7 @@ TEST_F(ColimaTest, AfterAnyCallThatFailsEverythingCanBePutBack) {
 
 // As before, but the process is killed, and at each change of a file as well.
 TEST_F(ColimaTest, AfterAKillAtAnyStepEverythingCanBePutBack) {
-  constexpr char kMine[] = "# mine\ncpu: 2\n";
-  Want("net.ipv4.tcp_fin_timeout", 90);
-  machine_.by_itself["net.ipv4.tcp_fin_timeout"] = "60";
-  machine_.kernel = machine_.by_itself;
-  const auto kernel = machine_.kernel;
+  WantTwoSettings();
   runner_.answer = [this](const std::string& call) {
     absl::StatusOr<ProgramResult> result;
     Step([&] { result = machine_.Answer(call); });
@@ -790,7 +787,7 @@ TEST_F(ColimaTest, AfterAKillAtAnyStepEverythingCanBePutBack) {
           }
           const ColimaOutcome back = Back();
           ASSERT_TRUE(back.ok()) << back.failure;
-          ASSERT_EQ(machine_.kernel, kernel);
+          ASSERT_EQ(machine_.kernel, machine_.by_itself);
           ASSERT_EQ(Text("colima.yaml"), kMine);
           // A journal with nothing in it does no harm.
           ASSERT_THAT(Files(), AnyOf(ElementsAre("colima.yaml"), ElementsAre("colima.yaml", "loadstar.journal")));
